@@ -1,0 +1,293 @@
+"""The stack file `migrate.yaml`: what the user wants, validated; every error at once, each with its path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from orchestrator.errors import UsageError
+from orchestrator.names import canonical
+
+_SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        found = re.fullmatch(r"([\d.]+)\s*([KMG]i?B|B?)", value.strip(), re.IGNORECASE)
+        if not found:
+            raise ValueError("should be a size such as 4GiB or 500MiB")
+        return int(float(found[1]) * _SIZES[found[2].upper()])
+    return value
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        found = re.fullmatch(r"([\d.]+)\s*(ms|s|m|h)", value.strip())
+        if not found:
+            raise ValueError("should be a duration such as 90s or 5m")
+        return float(found[1]) * _UNITS[found[2]]
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,38}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ollama(_Section):
+    """Today's Ollama, and how the stack runs it."""
+
+    url: str = Field("http://127.0.0.1:11434", description="where clients reach Ollama today")
+    container: str | None = Field(None, description="its container; none: it does not run in Docker here")
+    image: str = Field("ollama/ollama:0.32.6", description="what the stack runs: the image of the original")
+    gpus: tuple[str, ...] = Field((), description="GPU indexes or UUIDs that the stack's Ollama may use")
+    context_length: int | None = Field(None, ge=256, description="pinned OLLAMA_CONTEXT_LENGTH")
+    num_parallel: int | None = Field(None, ge=1, description="pinned OLLAMA_NUM_PARALLEL")
+    pinned: tuple[str, ...] = Field((), description="models kept loaded while both engines share a GPU")
+    env: dict[str, str] = Field(default_factory=dict, description="environment carried over or added")
+    volumes: tuple[str, ...] = Field((), description="mounts carried over: SOURCE:TARGET[:ro]")
+    networks: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Docker networks of the original and its names there"
+    )
+
+
+class Gateway(_Section):
+    """The gateway that takes Ollama's address."""
+
+    listen: str = Field("127.0.0.1", description="bind address, exactly the original's")
+    port: Port = 11434
+    control_port: Port = Field(11480, description="control door, always on loopback")
+
+
+class Images(_Section):
+    """Every image of the stack."""
+
+    vllm: str = "vllm/vllm-openai:v0.30.0"
+    gateway: str = "openresty/openresty:1.29.2.5-0-alpine"
+    sidecar: str = Field("migrate/sidecar:0.1.0", description="adapter, guard, preload; built by `up`")
+    python: str = Field("python:3.11-slim-bookworm", description="base on which the sidecar is built")
+
+
+class Engine(_Section):
+    """One vLLM: a repository, its revision and quantisation."""
+
+    repo: str = Field(description="Hugging Face repository, or a path inside the container")
+    revision: str | None = None
+    task: Literal["generate", "embed"] = "generate"
+    quantization: str | None = Field(None, description="only when vLLM cannot read it from the repository")
+    dtype: str = "auto"
+    gpus: tuple[str, ...] = Field((), description="GPU indexes or UUIDs, one per tensor-parallel rank")
+    max_model_len: int = Field(8192, ge=128)
+    max_num_seqs: int = Field(16, ge=1)
+    max_num_batched_tokens: int | None = Field(None, ge=1)
+    kv_cache: Bytes = Field(2**30, description="absolute KV budget per GPU: --kv-cache-memory-bytes")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="passes vLLM's start-up check")
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    enforce_eager: bool = False
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
+    gated: bool = Field(default=False, description="needs HF_TOKEN and an accepted licence")
+    start_timeout: Seconds = Field(1800.0, description="how long `up` waits for the engine")
+    drain: Seconds = Field(120.0, description="how long a stopping engine may finish its requests")
+    extra_args: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    image: str | None = Field(None, description="overrides images.vllm")
+
+    @property
+    def tensor_parallel(self) -> int:
+        return max(1, len(self.gpus))
+
+
+class Route(_Section):
+    """One Ollama name and the engine that is to serve it; no engine: it stays on Ollama."""
+
+    engine: Name | None = None
+    names: tuple[str, ...] = Field((), description="further names clients may use")
+    kind: Literal["generate", "embedding"] = "generate"
+
+
+class TakeOver(_Section):
+    """How the gateway takes the port."""
+
+    drain: Seconds = Field(60.0, description="how long running answers of the original are waited for")
+    when_busy: Literal["cut", "abort"] = Field("cut", description="after that: cut what is left, or undo")
+    redirect: bool = Field(default=True, description="use nat rules, so that nothing is refused")
+
+
+class Thresholds(_Section):
+    """What a side may do before the cutover goes back by itself."""
+
+    error_rate: float = Field(0.02, ge=0, le=1, description="share of requests that are not complete")
+    ttft_p95: Seconds | None = Field(None, description="absolute limit")
+    ttft_ratio: float | None = Field(3.0, gt=0, description="vLLM's median TTFT over Ollama's")
+    e2e_ratio: float | None = Field(3.0, gt=0, description="vLLM's median total time over Ollama's")
+
+
+class Cutover(_Section):
+    """Steps of the traffic shift."""
+
+    steps: tuple[Percent, ...] = (10, 50, 100)
+    bake: Seconds = Field(60.0, description="least time at each step before it is judged")
+    min_requests: int = Field(20, ge=0, description="vLLM requests needed for a verdict at a step")
+    patience: Seconds = Field(600.0, description="longest wait for enough requests at a step")
+    lease: Seconds = Field(30.0, ge=2, description="the guard steps back when the command is silent for this")
+    thresholds: Thresholds = Thresholds()
+
+    @field_validator("steps")
+    @classmethod
+    def _rising(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
+        if not steps or list(steps) != sorted(set(steps)) or steps[0] <= 0 or steps[-1] != 100:
+            raise ValueError("should rise and end at 100, such as [10, 50, 100]")
+        return steps
+
+
+class Load(_Section):
+    """The load test of `up`."""
+
+    users: tuple[int, ...] = (1, 5, 10)
+    requests_per_user: int = Field(4, ge=1)
+    max_tokens: int = Field(64, ge=1)
+    timeout: Seconds = 120.0
+    latency_factor: float = Field(1.5, gt=0, description="vLLM's p95 may be this much over Ollama's")
+    error_rate: float = Field(0.0, ge=0, le=1)
+
+
+class Parity(_Section):
+    """The smoke parity of `up`."""
+
+    prompts: str | None = Field(None, description="a file of prompts instead of the built-in set")
+    similarity: float | None = Field(None, ge=0, le=1, description="least text similarity; none: reported")
+    max_tokens: int = Field(48, ge=1)
+
+
+class Spec(_Section):
+    """A whole stack."""
+
+    version: Literal[1] = 1
+    name: Name
+    accelerator: Literal["nvidia", "cpu"] = "nvidia"
+    ollama: Ollama = Ollama()
+    gateway: Gateway = Gateway()
+    images: Images = Images()
+    engines: dict[Name, Engine] = Field(default_factory=dict)
+    routes: dict[str, Route] = Field(default_factory=dict)
+    takeover: TakeOver = TakeOver()
+    parity: Parity = Parity()
+    load: Load = Load()
+    cutover: Cutover = Cutover()
+
+    @model_validator(mode="after")
+    def _joined(self) -> Spec:
+        problems = cross_problems(self.model_dump())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def migrating(self) -> dict[str, Route]:
+        """Routes that move to an engine, in the file's order."""
+        return {model: route for model, route in self.routes.items() if route.engine}
+
+
+def cross_problems(data: dict[str, Any]) -> list[str]:
+    """Return what does not fit together in the file; works on raw data, so that it adds to other errors."""
+    engines = {k: v for k, v in _mapping(data.get("engines")).items() if isinstance(v, dict)}
+    routes = {k: v for k, v in _mapping(data.get("routes")).items() if isinstance(v, dict)}
+    return [*_route_problems(engines, routes), *_engine_problems(engines, routes, data.get("accelerator"))]
+
+
+def _route_problems(engines: dict[str, Any], routes: dict[str, Any]) -> list[str]:
+    problems = []
+    seen: dict[str, str] = {}
+    for model, route in routes.items():
+        if route.get("engine") and route["engine"] not in engines:
+            problems.append(f"routes/{model}/engine: there is no engine {route['engine']!r}")
+        for name in (model, *(n for n in route.get("names") or () if isinstance(n, str))):
+            other = seen.setdefault(canonical(str(name)), model)
+            if other != model:
+                problems.append(f"routes/{model}: the name {name!r} belongs to {other!r} already")
+    return problems
+
+
+def _engine_problems(engines: dict[str, Any], routes: dict[str, Any], accelerator: Any) -> list[str]:
+    problems = []
+    used = {route.get("engine") for route in routes.values()}
+    for name, engine in engines.items():
+        if accelerator in (None, "nvidia") and not engine.get("gpus"):
+            problems.append(f"engines/{name}/gpus: name at least one GPU, or set accelerator: cpu")
+        if accelerator == "cpu" and engine.get("gpus"):
+            problems.append(f"engines/{name}/gpus: accelerator is cpu, so leave it out")
+        if name not in used:
+            problems.append(f"engines/{name}: no route uses it")
+    return problems
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def parse_spec(text: str, where: str = "migrate.yaml") -> Spec:
+    """Return the spec in `text`; raises UsageError listing every problem with its path."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(f"{where} is not valid YAML{at}: {problem}", hint=f"edit {where}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: should be a mapping with `name`, `engines` and `routes`", hint=f"edit {where}")
+    try:
+        return Spec.model_validate(data)
+    except ValidationError as error:
+        lines = [line for item in error.errors() for line in _explain(item)]
+        lines += [line for line in cross_problems(data) if line not in lines]
+        count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''}"
+        raise UsageError(f"{where}: {count}", evidence="\n".join(lines), hint=f"edit {where}") from None
+
+
+def load_spec(path: Path) -> Spec:
+    """Read and validate the stack file at `path`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"there is no stack file {path}", hint="run: migrate plan") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint=f"check that {path} is a readable text file") from None
+    return parse_spec(text, str(path))
+
+
+def _explain(item: Any) -> list[str]:
+    path = "/".join(str(part) for part in item["loc"] if part not in ("[key]",))
+    kind, message = item["type"], item["msg"]
+    if kind == "value_error" and not path:
+        return str(item["ctx"]["error"]).split("; ")
+    if kind == "extra_forbidden":
+        message = "unknown key"
+    elif kind == "missing":
+        message = "is missing"
+    elif kind == "value_error":
+        message = str(item["ctx"]["error"])
+    else:
+        shown = repr(item.get("input"))
+        message = message.replace("Input should", "should") + f" (is {shown[:60]})"
+    return [f"{path}: {message}"]
