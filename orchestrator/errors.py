@@ -38,7 +38,9 @@ class MigrateError(Exception):
 
     exit_code: ExitCode = ExitCode.FAILED
 
-    def __init__(self, message: str, *, hint: str = "", evidence: str = "", code: ExitCode | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", evidence: str = "", code: ExitCode | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -255,7 +255,8 @@ def parse_spec(text: str, where: str = "migrate.yaml") -> Spec:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UsageError(f"{where} is not valid YAML{at}: {problem}", hint=f"edit {where}") from None
     if not isinstance(data, dict):
-        raise UsageError(f"{where}: should be a mapping with `name`, `engines` and `routes`", hint=f"edit {where}")
+        expected = "should be a mapping with `name`, `engines` and `routes`"
+        raise UsageError(f"{where}: {expected}", hint=f"edit {where}")
     try:
         return Spec.model_validate(data)
     except ValidationError as error:
@@ -272,12 +273,13 @@ def load_spec(path: Path) -> Spec:
     except FileNotFoundError:
         raise UsageError(f"there is no stack file {path}", hint="run: migrate plan") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", hint=f"check that {path} is a readable text file") from None
+        hint = f"check that {path} is a readable text file"
+        raise UsageError(f"cannot read {path}: {error}", hint=hint) from None
     return parse_spec(text, str(path))
 
 
 def _explain(item: Any) -> list[str]:
-    path = "/".join(str(part) for part in item["loc"] if part not in ("[key]",))
+    path = "/".join(str(part) for part in item["loc"] if part != "[key]")
     kind, message = item["type"], item["msg"]
     if kind == "value_error" and not path:
         return str(item["ctx"]["error"]).split("; ")
