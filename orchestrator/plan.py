@@ -1,0 +1,177 @@
+"""(spec, states) → Plan: pure, and it prints itself. Every step says why it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orchestrator.errors import WrongState
+from orchestrator.spec import Spec
+from orchestrator.state import SHIFTABLE, EngineState, RouteState, StackState, States
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change to the world, or one judgement; `cause` is why, `touches_live` asks for a yes."""
+
+    kind: str
+    target: str
+    cause: str
+    touches_live: bool = False
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in order. `str(plan)` is what `migrate plan` prints and what the tests assert."""
+
+    command: str
+    stack: str
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        if not self.steps:
+            return f"{self.command} {self.stack}: nothing to do"
+        kind = max(len(step.kind) for step in self.steps)
+        target = max(len(step.target) for step in self.steps)
+        lines = [
+            f"#{number:<2} {step.kind:<{kind}}  {step.target:<{target}}  {step.cause}{_marks(step)}"
+            for number, step in enumerate(self.steps, 1)
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form."""
+        return {"command": self.command, "stack": self.stack, "steps": [asdict(step) for step in self.steps]}
+
+
+def _marks(step: Step) -> str:
+    note = f"; {step.note}" if step.note else ""
+    return f"{note}  [touches live traffic]" if step.touches_live else note
+
+
+def plan_up(spec: Spec, states: States) -> Plan:
+    """Steps from here to proven routes: deploy, health, parity, load."""
+    return Plan("up", spec.name, tuple(_up(spec, states)))
+
+
+def _up(spec: Spec, states: States) -> Iterator[Step]:
+    yield Step("write-files", "stack", "the stack follows migrate.yaml")
+    for image, users in images(spec).items():
+        yield Step("fetch-image", image, f"needed by {', '.join(users)}")
+    if spec.ollama.container:
+        yield Step("start-ollama", "ollama", "same image and models as the original, beside it")
+    yield Step("start-service", "adapter", "speaks Ollama's dialect on top of vLLM")
+    if states.stack is not StackState.TAKEN_OVER:
+        yield _take_over(spec)
+    yield Step("start-service", "guard", "lowers the weight of a hung or dead engine")
+    if spec.ollama.pinned:
+        yield Step("start-service", "preload", f"keeps {', '.join(spec.ollama.pinned)} loaded in Ollama")
+    for name, engine in spec.engines.items():
+        state = states.engines.get(name, EngineState.ABSENT)
+        yield Step("start-engine", name, f"{engine.repo} is {state}", note="one at a time, after Ollama")
+    for name in spec.engines:
+        yield Step("check-health", name, "right model, and one token comes back")
+    for model in spec.migrating():
+        yield Step("check-parity", model, "both sides answer the same prompts in the same form")
+    levels = ", ".join(map(str, spec.load.users))
+    for model, route in spec.migrating().items():
+        if route.kind == "generate":
+            yield Step("check-load", model, f"{levels} users on both sides")
+
+
+def _take_over(spec: Spec) -> Step:
+    address = f"{spec.gateway.listen}:{spec.gateway.port}"
+    if not spec.ollama.container:
+        return Step("start-service", "gateway", f"listens on {address}")
+    left = "then cuts what is left" if spec.takeover.when_busy == "cut" else "then gives up"
+    note = f"waits up to {spec.takeover.drain:.0f} s for running answers, {left}; one restart of Ollama"
+    return Step(
+        "take-over", address, f"clients keep the address of {spec.ollama.container}", touches_live=True, note=note
+    )
+
+
+def images(spec: Spec) -> dict[str, list[str]]:
+    """Return every image of the stack and who needs it, in the order in which they are needed."""
+    users: dict[str, list[str]] = {}
+    if spec.ollama.container:
+        users.setdefault(spec.ollama.image, []).append("ollama")
+    users.setdefault(spec.images.sidecar, []).append("adapter, guard, preload")
+    users.setdefault(spec.images.gateway, []).append("gateway")
+    for name, engine in spec.engines.items():
+        users.setdefault(engine.image or spec.images.vllm, []).append(f"vllm-{name}")
+    return users
+
+
+def chosen_routes(spec: Spec, models: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the routes named by `models`, or all that migrate; raises WrongState for one that does not."""
+    migrating = spec.migrating()
+    for model in models:
+        if model not in migrating:
+            known = ", ".join(migrating) or "none"
+            raise WrongState(f"{model} is not a route that migrates (those are: {known})", hint="migrate status")
+    return models or tuple(migrating)
+
+
+def plan_cutover(
+    spec: Spec, states: States, approved: dict[str, float], models: tuple[str, ...], to: float
+) -> Plan:
+    """Weight steps above what was approved, up to `to`; raises WrongState for routes that are not proven."""
+    routes = chosen_routes(spec, models)
+    for model in routes:
+        if states.routes[model] not in SHIFTABLE:
+            raise WrongState(
+                f"{model} is {states.routes[model]}: it may carry traffic only once it is proven",
+                hint="run: migrate up",
+            )
+    low = min((approved.get(model, 0.0) for model in routes), default=0.0)
+    targets = [weight for weight in spec.cutover.steps if low < weight <= to]
+    if to not in targets and to > low:
+        targets.append(to)
+    names = ", ".join(routes)
+    steps = tuple(
+        Step("shift", f"{weight:g} %", f"{names}: judged over at least {spec.cutover.bake:g} s", touches_live=True)
+        for weight in targets
+    )
+    return Plan("cutover", spec.name, steps)
+
+
+def plan_rollback(spec: Spec, states: States, models: tuple[str, ...], *, stop: bool, restore: bool) -> Plan:
+    """All new traffic to Ollama; then, if asked, stop the engines and give the original its port back."""
+    routes = chosen_routes(spec, models)
+    steps = [Step("unshift", ", ".join(routes), "all new requests to Ollama, at once")] if routes else []
+    if stop or restore:
+        engines = dict.fromkeys(spec.routes[model].engine or "" for model in routes)
+        steps += [Step("stop-engine", name, "after its running answers have ended") for name in engines]
+    if restore and spec.ollama.container and states.stack is StackState.TAKEN_OVER:
+        steps.append(
+            Step(
+                "restore", f"{spec.gateway.listen}:{spec.gateway.port}",
+                f"{spec.ollama.container} gets its port back, exactly as it was", touches_live=True,
+            )
+        )
+    return Plan("rollback", spec.name, tuple(steps))
+
+
+def plan_down(spec: Spec, states: States, *, volumes: bool) -> Plan:
+    """Give the port back, then remove what the stack made; volumes stay unless asked."""
+    steps = list(plan_rollback(spec, states, (), stop=True, restore=True).steps)
+    kept = "with weights and caches" if volumes else "weights and caches are kept"
+    steps.append(Step("remove-stack", spec.name, kept))
+    return Plan("down", spec.name, tuple(steps))
+
+
+def next_command(spec: Spec, states: States) -> str:
+    """Return what an operator would run next."""
+    moving = [states.routes[model] for model in spec.migrating()]
+    if not moving:
+        return "migrate plan"
+    if all(state is RouteState.CUT_OVER for state in moving):
+        return "migrate status (undo: migrate rollback)"
+    if all(state in SHIFTABLE for state in moving):
+        return "migrate cutover"
+    return "migrate up"
