@@ -109,7 +109,7 @@ def _one_sided(ordered: Sequence[float], p: float, confidence: float) -> Interva
 
 
 def _binomial_ranks(n: int, p: float, tail: float) -> tuple[int, int]:
-    """1-based ranks (l, u) with P(X < l) and P(X >= u) <= tail, X ~ Bin(n, p); 0 or n + 1 where none exists."""
+    """1-based ranks (l, u): P(X < l) and P(X >= u) <= tail, X ~ Bin(n, p); 0 or n + 1 where none exists."""
     if p <= 0 or p >= 1:
         return 0, n + 1
     spread = 12 * math.sqrt(n * p * (1 - p)) + 12
