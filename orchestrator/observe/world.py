@@ -1,0 +1,49 @@
+"""One look at everything `plan` needs, frozen into Facts. Changes nothing."""
+
+from __future__ import annotations
+
+from orchestrator.clients import gpu
+from orchestrator.clients.docker import Docker
+from orchestrator.errors import MigrateError, UsageError
+from orchestrator.facts import DockerFacts, Facts, OllamaContainer
+from orchestrator.observe import docker as docker_look
+from orchestrator.observe import ollama as ollama_look
+
+DEFAULT_URL = "http://localhost:11434"
+
+
+def look(url: str | None, docker: Docker) -> Facts:
+    """Freeze the world: Ollama at `url` (default: port 11434, else the Ollama container), GPUs, Docker."""
+    docker_facts = docker_look.look(docker)
+    usable = not docker_facts.problem
+    at, container = _find(url, docker, usable=usable)
+    seen = gpu.look()
+    return Facts(
+        ollama=ollama_look.look(at, container),
+        gpus=seen.gpus,
+        gpu_problem=seen.problem,
+        docker=docker_facts,
+        driver=seen.driver,
+    )
+
+
+def look_docker(docker: Docker) -> DockerFacts:
+    """Return only Docker's versions or problem."""
+    return docker_look.look(docker)
+
+
+def _find(url: str | None, docker: Docker, *, usable: bool) -> tuple[str, OllamaContainer | None]:
+    if url is not None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url!r} is not a URL", hint="such as: migrate plan --ollama http://127.0.0.1:11434")
+        return url.rstrip("/"), docker_look.container_at(docker, url) if usable else None
+    if ollama_look.answers(DEFAULT_URL):
+        return DEFAULT_URL, docker_look.container_at(docker, DEFAULT_URL) if usable else None
+    container = docker_look.running_ollama(docker) if usable else None
+    if container is None:
+        raise MigrateError(
+            "Ollama is not running: nothing answers on port 11434, and no Ollama container runs here",
+            hint="start it (ollama serve, or docker start ollama), or name it: migrate plan --ollama URL",
+        )
+    host = "127.0.0.1" if container.listen in ("0.0.0.0", "") else container.listen
+    return f"http://{host}:{container.port}", container
