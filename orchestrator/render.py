@@ -1,0 +1,84 @@
+"""Spec and facts to the files of a stack: pure, except for `write`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from orchestrator.facts import Facts
+from orchestrator.rendering import configs, engine, stack
+from orchestrator.rendering.environment import asset, document, fill, template_root
+from orchestrator.spec import Spec
+
+TOKEN = "secrets/control.token"  # noqa: S105 - a path
+
+
+def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> dict[str, str]:
+    """Return every rendered file of the stack by its relative path.
+
+    `facts` add what Ollama says of its models; without them the adapter knows only their names.
+    """
+    files = {
+        "compose.yaml": fill("compose.yaml.j2", **stack.context(spec, facts)),
+        "compose.eager.yaml": fill("compose.eager.yaml.j2", **stack.eager(spec, facts)),
+        ".env.example": fill("env.example.j2", **_needs(spec)),
+        "adapter/config.json": document(configs.adapter(spec, facts)),
+        "guard/config.json": document(configs.guard(spec)),
+        "engine/start.py": asset("engine/start.py"),
+    }
+    files |= _gateway(spec, facts, role)
+    if spec.ollama.pinned:
+        files["preload/config.json"] = document(configs.preload(spec, facts))
+    for name in spec.engines:
+        files[f"engine/{name}.json"] = document(configs.start(spec, name, facts))
+    return dict(sorted(files.items()))
+
+
+def _gateway(spec: Spec, facts: Facts | None, role: str) -> dict[str, str]:
+    config = configs.gateway(spec, facts, role)
+    files = {"gateway/config.json": document(config)}
+    files["gateway/nginx.conf"] = fill("gateway/nginx.conf.j2", config=config, spec=spec)
+    for path in sorted((template_root() / "gateway" / "lua").glob("*.lua")):
+        files[f"gateway/lua/{path.name}"] = path.read_text(encoding="utf-8")
+    return files
+
+
+def _needs(spec: Spec) -> dict[str, object]:
+    return {"stack": spec.name, "gated": [one.repo for one in spec.engines.values() if one.gated]}
+
+
+def write(folder: Path, files: dict[str, str]) -> list[str]:
+    """Write the files below `folder`, each whole or not at all; return the paths that changed.
+
+    Makes the control token once; it is never rendered, replaced or returned.
+    """
+    changed = []
+    for name, text in files.items():
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            _replace(path, text, 0o644)
+            changed.append(name)
+    if not (folder / TOKEN).exists():
+        _replace(folder / TOKEN, secrets.token_urlsafe(32) + "\n", 0o600)
+    return changed
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+services = stack.services
+served_names = engine.served_names

@@ -1,0 +1,1 @@
+"""The parts of a rendered stack: commands, configuration files, the Compose file's context."""

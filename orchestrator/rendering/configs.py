@@ -1,0 +1,174 @@
+"""The configuration files of the stack's services, as plain values."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from orchestrator.facts import Facts, Model
+from orchestrator.names import canonical
+from orchestrator.rendering.engine import model_of, routes_of
+from orchestrator.spec import Engine, Route, Spec
+
+# Words that stand for one token of the model itself: vLLM ends on them without being told.
+_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<\|?end_of_text\|?>")
+TOKEN_FILE = "/etc/gateway/token"  # noqa: S105 - where it is mounted, not what it says
+
+
+def project(spec: Spec) -> str:
+    """Return the Compose project of a stack."""
+    return f"migrate-{spec.name}"
+
+
+def host(spec: Spec, service: str) -> str:
+    """Return the name by which a service is called inside the stack.
+
+    Not the bare service name: the gateway also joins the networks of the original Ollama and carries its
+    aliases there, so that `ollama` could be the gateway itself.
+    """
+    return f"{project(spec)}-{service}"
+
+
+def engine_host(spec: Spec, engine: str) -> str:
+    return f"{host(spec, f'vllm-{engine}')}:8000"
+
+
+def shares_gpu(spec: Spec, engine: Engine, facts: Facts | None) -> bool:
+    """Tell whether an engine lives on a GPU (or, without GPUs, in the memory) that Ollama uses too."""
+    if spec.accelerator == "cpu":
+        return True
+    same = {gpu.uuid: gpu.index for gpu in facts.gpus} if facts else {}
+    ollama = {same.get(gpu, gpu) for gpu in spec.ollama.gpus}
+    return bool(ollama & {same.get(gpu, gpu) for gpu in engine.gpus})
+
+
+def plays_direct(spec: Spec, name: str, facts: Facts | None) -> bool:
+    """Tell whether a route's chats may go to vLLM without the adapter.
+
+    Not when the Modelfile adds words or stops, when another route's sampling defaults are the engine's, or
+    when vLLM would answer with another route's name.
+    """
+    route = spec.routes[name]
+    first = routes_of(spec, route.engine or "")[0]
+    if route.kind == "embedding" or name != first:
+        return False
+    model = model_of(facts, name)
+    if model is None:
+        return True
+    stops = model.parameters.get("stop", [])
+    stops = [stops] if isinstance(stops, str) else stops
+    plain = all(_SPECIAL.fullmatch(str(stop)) for stop in stops)
+    return plain and not model.system and not model.messages
+
+
+def _aliases(spec: Spec, name: str, route: Route) -> list[str]:
+    names = list(route.names)
+    repo = spec.engines[route.engine or ""].repo
+    if name == routes_of(spec, route.engine or "")[0] and not repo.startswith(("/", ".")):
+        names.append(repo)
+    return list(dict.fromkeys(names))
+
+
+def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, Any]:
+    """Return the gateway's config.json: who serves what, never how much."""
+    routes = {
+        canonical(name): {
+            "engine": route.engine,
+            "names": _aliases(spec, name, route),
+            "served": name,
+            "direct": plays_direct(spec, name, facts),
+            "kind": route.kind,
+            "failover": route.kind != "embedding",
+        }
+        for name, route in spec.migrating().items()
+    }
+    return {
+        "stack": spec.name,
+        "role": role,
+        "ollama": f"{host(spec, 'ollama')}:11434",
+        "adapter": f"{host(spec, 'adapter')}:8080",
+        "engines": {name: engine_host(spec, name) for name in spec.engines},
+        "routes": routes,
+    }
+
+
+def adapter(spec: Spec, facts: Facts | None) -> dict[str, Any]:
+    """Return the adapter's config.json: what Ollama would say of each model."""
+    return {
+        "ollama": f"http://{host(spec, 'ollama')}:11434",
+        "version": facts.ollama.version if facts else "0.32.6",
+        "routes": {
+            canonical(name): _adapter_route(spec, name, route, model_of(facts, name))
+            for name, route in spec.migrating().items()
+        },
+    }
+
+
+def _adapter_route(spec: Spec, name: str, route: Route, model: Model | None) -> dict[str, Any]:
+    known = model or Model(name=name)
+    engine = spec.engines[route.engine or ""]
+    default = ("embedding",) if route.kind == "embedding" else ("completion",)
+    return {
+        "engine": route.engine,
+        "url": f"http://{engine_host(spec, route.engine or '')}",
+        "served": name,
+        "names": _aliases(spec, name, route),
+        "digest": known.digest,
+        "size": known.size,
+        "details": known.details,
+        "capabilities": list(known.capabilities or default),
+        "system": known.system,
+        "messages": [dict(message) for message in known.messages],
+        "parameters": known.parameters,
+        "context_length": engine.max_model_len,
+        "modified_at": known.modified_at,
+    }
+
+
+def guard(spec: Spec) -> dict[str, Any]:
+    """Return the guard's config.json: what to probe, and where to lower weights."""
+    engines = {}
+    for name, engine in spec.engines.items():
+        routes = routes_of(spec, name)
+        engines[name] = {
+            "url": f"http://{engine_host(spec, name)}",
+            "model": routes[0],
+            "routes": [canonical(route) for route in routes],
+            "kind": "embedding" if engine.task == "embed" else "generate",
+        }
+    return {
+        "gateway": f"http://{host(spec, 'gateway')}:9180",
+        "token_file": TOKEN_FILE,
+        "interval_s": 5,
+        "timeout_s": 20,
+        "failures": 2,
+        "engines": engines,
+    }
+
+
+def preload(spec: Spec, facts: Facts | None) -> dict[str, Any]:
+    """Return the preloader's config.json.
+
+    No options are sent: they would differ from what clients send and make Ollama reload. The context is
+    pinned by Ollama's own environment.
+    """
+    models = []
+    for name in spec.ollama.pinned:
+        model, route = model_of(facts, name), spec.routes.get(name)
+        kind = model.kind if model else route.kind if route else "generate"
+        models.append({"name": name, "options": {}, "kind": kind})
+    return {"ollama": f"http://{host(spec, 'ollama')}:11434", "interval_s": 5, "models": models}
+
+
+def start(spec: Spec, name: str, facts: Facts | None) -> dict[str, Any]:
+    """Return an engine's start.json: what its wrapper waits for before it runs vLLM."""
+    engine = spec.engines[name]
+    return {
+        "ollama": f"http://{host(spec, 'ollama')}:11434",
+        "pinned": list(spec.ollama.pinned) if shares_gpu(spec, engine, facts) else [],
+        "gpus": list(engine.gpus),
+        "accelerator": spec.accelerator,
+        "lock_dir": "/run/migrate-gpu",
+        "ready": "http://127.0.0.1:8000/health",
+        "timeout_s": round(engine.start_timeout),
+    }
