@@ -27,3 +27,12 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where one side is reached: a base URL below which /v1 lies, and the headers that its door asks for."""
+
+    name: Literal["ollama", "vllm"]
+    base_url: str
+    headers: dict[str, str] = field(default_factory=dict)
