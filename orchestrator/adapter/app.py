@@ -1,0 +1,251 @@
+"""The HTTP surface: paths, methods and error forms of Ollama."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as Path
+from starlette.types import ASGIApp
+
+from orchestrator.adapter import embed, listing, native, v1
+from orchestrator.adapter.ask import TEXT, Ask
+from orchestrator.adapter.config import Config, Route
+from orchestrator.adapter.engine import Engines
+from orchestrator.adapter.inbound import body_of, name_of
+from orchestrator.adapter.native_answer import NativeAnswer
+from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, unknown_model, v1_error
+from orchestrator.adapter.respond import Conversation, log
+from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
+from orchestrator.adapter.wire import JSON, dumps, encode, timestamp
+
+_NATIVE = "application/json; charset=utf-8"
+_V1 = "application/json"
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+
+
+class Adapter:
+    """The endpoints; `config` is asked anew for each request, so that a reload takes effect at once."""
+
+    def __init__(self, config: Callable[[], Config]) -> None:
+        self._config = config
+        self._engines: Engines | None = None
+
+    @property
+    def engines(self) -> Engines:
+        assert self._engines is not None
+        return self._engines
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        posts: dict[str, Handler] = {
+            "/api/chat": self.chat,
+            "/api/generate": self.generate,
+            "/api/embed": self.embed,
+            "/api/embeddings": self.embeddings,
+            "/api/show": self.show,
+            "/v1/chat/completions": self.v1_chat,
+            "/v1/completions": self.v1_completions,
+            "/v1/embeddings": self.v1_embeddings,
+        }
+        gets: dict[str, Callable[[Request], Response]] = {
+            "/healthz": lambda _: Response("ok"),
+            "/": lambda _: Response("Ollama is running", media_type="text/plain"),
+            "/api/version": lambda _: _json({"version": self._config().version}),
+            "/api/tags": lambda _: _json(listing.tags(self._config())),
+            "/api/ps": lambda _: _json(listing.running(self._config())),
+            "/v1/models": lambda _: _json(listing.v1_models(self._config()), _V1),
+            "/v1/models/{name}": self.v1_model,
+        }
+        paths = [Path(path, _guarded(handler), methods=["POST"]) for path, handler in posts.items()]
+        paths += [Path(path, handler, methods=["GET"]) for path, handler in gets.items()]
+        app = Starlette(routes=paths, lifespan=self._lifespan, exception_handlers={HTTPException: _plain})
+        app.router.redirect_slashes = False
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._engines = Engines()
+        try:
+            yield
+        finally:
+            await self._engines.close()
+
+    def _route(self, request: Request, name: str, missing: Refusal | None = None) -> Route:
+        """Return the route of a request; the gateway's own resolution wins."""
+        if not name:
+            raise Refusal(400, "model is required")
+        route = self._config().find(name, request.headers.get("x-migrate-route", ""))
+        if route is None:
+            raise missing or unknown_model(name)
+        return route
+
+    async def chat(self, request: Request) -> ASGIApp:
+        body = await body_of(request, "api.ChatRequest")
+        route = self._route(request, name_of(body))
+        question = native.chat(route, body)
+        if isinstance(question, str):
+            return _json(native.loaded(name_of(body), question, chat=True, created_at=_now()))
+        answer = NativeAnswer(question.name, chat=True, clock=time.time_ns)
+        return Conversation(self.engines, question, answer, refused_native)
+
+    async def generate(self, request: Request) -> ASGIApp:
+        body = await body_of(request, "api.GenerateRequest")
+        route = self._route(request, name_of(body))
+        question = native.generate(route, body)
+        if isinstance(question, str):
+            return _json(native.loaded(name_of(body), question, chat=False, created_at=_now()))
+        if question.context:
+            await self._continue(question)
+        answer = NativeAnswer(question.name, chat=False, clock=time.time_ns, context=True)
+        return Conversation(self.engines, question, answer, refused_native)
+
+    async def _continue(self, question: Ask) -> None:
+        """Put the tokens of `context` before the rendered prompt, as Ollama does."""
+        body, route = question.body, question.route
+        asked = {"model": route.served, "messages": body.pop("messages"), "add_generation_prompt": True}
+        try:
+            rendered = await self.engines.ask(f"{route.url}/tokenize", asked)
+        except EngineFault as fault:
+            raise refusal_of(fault, question.name, route.context_length) from fault
+        question.path = TEXT
+        body["prompt"] = question.context + rendered["tokens"]
+        room = int(rendered.get("max_model_len") or route.context_length or 0)
+        body.setdefault("max_tokens", max(room - 1, 1))
+        for key in ("chat_template_kwargs", "reasoning_effort"):
+            body.pop(key, None)
+
+    async def embed(self, request: Request) -> ASGIApp:
+        started = time.monotonic_ns()
+        body = await body_of(request, "api.EmbedRequest")
+        name = name_of(body)
+        route = self._route(request, name, _not_pulled(name))
+        texts = embed.native_inputs(body)
+        if not texts:
+            return _json(embed.native_answer(name, [], 0, 0, 0))
+        sent = time.monotonic_ns()
+        data = await self._embed(route, name, texts, truncate=body.get("truncate") is not False)
+        found = embed.vectors(data, body.get("dimensions"))
+        total = time.monotonic_ns() - started
+        return _json(embed.native_answer(name, found, total, sent - started, embed.tokens(data)))
+
+    async def embeddings(self, request: Request) -> ASGIApp:
+        body = await body_of(request, "api.EmbeddingRequest")
+        name = name_of(body)
+        route = self._route(request, name)
+        prompt = str(body.get("prompt") or "")
+        if not prompt:
+            return _json({"embedding": []})
+        data = await self._embed(route, name, [prompt], truncate=True)
+        return _json({"embedding": embed.vectors(data)[0]})
+
+    async def v1_embeddings(self, request: Request) -> ASGIApp:
+        body = await body_of(request, "openai.EmbedRequest")
+        texts = embed.v1_inputs(body)
+        name = name_of(body)
+        route = self._route(request, name, _not_pulled(name))
+        data = await self._embed(route, name, texts, truncate=True)
+        form = str(body.get("encoding_format") or "float")
+        found = embed.vectors(data, body.get("dimensions"))
+        return _json(embed.v1_answer(name, found, form, embed.tokens(data)), _V1, end="\n")
+
+    async def _embed(self, route: Route, name: str, texts: list[str], *, truncate: bool) -> JSON:
+        started = time.monotonic_ns()
+        question = embed.question(route, texts, truncate=truncate)
+        try:
+            data = await self.engines.ask(route.url + embed.PATH, question)
+        except EngineFault as fault:
+            raise refusal_of(fault, name, route.context_length) from fault
+        spent = round((time.monotonic_ns() - started) / 1e6, 1)
+        log(path=embed.PATH, route=route.name, engine=route.engine, status=200, outcome="complete",
+            total_ms=spent, prompt_tokens=embed.tokens(data))  # fmt: skip
+        return data
+
+    async def show(self, request: Request) -> ASGIApp:
+        body = await body_of(request, "api.ShowRequest")
+        name = str(body.get("model") or body.get("name") or "")
+        missing = name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
+        return _json(listing.show(self._route(request, name, unknown_model(missing))))
+
+    def v1_model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        route = self._config().find(name)
+        if route is None:
+            missing = name if ":" in name else f"{name}:latest"
+            return _json(v1_error(404, f"model '{missing}' not found"), _V1, status=404, end="\n")
+        return _json({**listing.v1_model(route), "id": name}, _V1)
+
+    async def v1_chat(self, request: Request) -> ASGIApp:
+        body = await body_of(request, "openai.ChatCompletionRequest")
+        question = v1.chat(self._route(request, name_of(body)), body)
+        answer = ChatAnswer(question.name, _number(), int(time.time()), usage=question.usage)
+        return Conversation(self.engines, question, answer, refused_v1)
+
+    async def v1_completions(self, request: Request) -> ASGIApp:
+        body = await body_of(request, "openai.CompletionRequest")
+        route = self._route(request, name_of(body))
+        question = v1.completion(route, body)
+        usage = not isinstance(question, str) and question.usage
+        answer = TextAnswer(name_of(body), _number(), int(time.time()), usage=usage)
+        if isinstance(question, str):
+            return Response(encode(answer.loaded()), headers={"content-type": _V1})
+        return Conversation(self.engines, question, answer, refused_v1)
+
+
+def refused_native(refusal: Refusal) -> tuple[str, str]:
+    """Return content type and body of an error of the native API."""
+    return _NATIVE, dumps({"error": refusal.message})
+
+
+def refused_v1(refusal: Refusal) -> tuple[str, str]:
+    """Return content type and body of an error of /v1: only what its writer sends ends with a newline."""
+    text = dumps(v1_error(refusal.status, refusal.message))
+    return (_NATIVE, text) if refusal.early else (_V1, text + "\n")
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Answer refusals in the form of the API that was asked."""
+
+    async def run(request: Request) -> ASGIApp:
+        path = request.url.path
+        try:
+            return await handler(request)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Refusal as refusal:
+            kind, text = (refused_v1 if path.startswith("/v1/") else refused_native)(refusal)
+            log(path=path, status=refusal.status, outcome="error" if refusal.status >= 500 else "complete")
+            return Response(encode(text), refusal.status, headers={"content-type": kind})
+
+    return run
+
+
+def _not_pulled(name: str) -> Refusal:
+    return Refusal(404, f'model "{name}" not found, try pulling it first')
+
+
+def _json(value: Any, kind: str = _NATIVE, *, status: int = 200, end: str = "") -> Response:
+    return Response(encode(dumps(value) + end), status, headers={"content-type": kind})
+
+
+def _plain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    texts = {404: "404 page not found", 405: "405 method not allowed"}
+    headers = {"content-type": "text/plain", **(error.headers or {})}
+    return Response(texts.get(error.status_code, error.detail), error.status_code, headers=headers)
+
+
+def _now() -> str:
+    return timestamp(time.time_ns())
+
+
+def _number() -> int:
+    """Return the number of an answer's id; Ollama draws from as few."""
+    return random.randrange(999)  # noqa: S311  (an id, no secret)

@@ -1,0 +1,97 @@
+"""The adapter's configuration: which routes there are and what their Modelfiles say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.adapter.wire import JSON
+from orchestrator.errors import UsageError
+
+
+def canonical(name: str) -> str:
+    """Return the one spelling of a model name: lower case, no default host or namespace, always a tag."""
+    name = name.strip().lower()
+    name = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
+    last = name.rsplit("/", 1)[-1]
+    return name if ":" in last else f"{name}:latest"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One Ollama name served by an engine, with the semantics of its Modelfile."""
+
+    name: str
+    engine: str
+    url: str
+    served: str
+    names: tuple[str, ...] = ()
+    digest: str = ""
+    size: int = 0
+    details: JSON = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+    system: str | None = None
+    messages: tuple[JSON, ...] = ()
+    parameters: JSON = field(default_factory=dict)
+    context_length: int = 0
+    modified_at: str = ""
+    show: JSON = field(default_factory=dict)
+
+    def can(self, capability: str) -> bool:
+        """Tell whether the model has a capability; one whose list is unknown is trusted."""
+        return not self.capabilities or capability in self.capabilities
+
+    @property
+    def embeds(self) -> bool:
+        return "embedding" in self.capabilities
+
+    @property
+    def thinks(self) -> bool:
+        return "thinking" in self.capabilities
+
+
+@dataclass(frozen=True)
+class Config:
+    """All routes, found by canonical name or by one of their other names."""
+
+    routes: dict[str, Route]
+    version: str
+    ollama: str
+    aliases: dict[str, str]
+
+    def find(self, asked: str, forced: str = "") -> Route | None:
+        """Return the route of a model name; `forced` is the name the gateway has already resolved."""
+        if forced in self.routes:
+            return self.routes[forced]
+        wanted = canonical(asked)
+        return self.routes.get(wanted) or self.routes.get(self.aliases.get(asked.strip().lower(), ""))
+
+
+def parse(data: JSON) -> Config:
+    """Return the configuration; raises UsageError for anything that does not have the expected shape."""
+    try:
+        routes = {canonical(name): _route(canonical(name), entry) for name, entry in data["routes"].items()}
+        aliases = {alias.lower(): route.name for route in routes.values() for alias in route.names}
+        return Config(routes, str(data.get("version", "0.0.0")), str(data.get("ollama", "")), aliases)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"adapter configuration: {type(error).__name__}: {error}") from error
+
+
+def _route(name: str, entry: JSON) -> Route:
+    known: dict[str, Any] = {key: entry[key] for key in entry if key in Route.__dataclass_fields__}
+    known["url"] = str(known["url"]).rstrip("/")
+    for key in ("names", "capabilities", "messages"):
+        known[key] = tuple(known.get(key) or ())
+    for key in ("details", "parameters", "show"):
+        known[key] = dict(known.get(key) or {})
+    return Route(**{**known, "name": name})
+
+
+def load(path: Path) -> Config:
+    """Read the configuration file; raises UsageError when it is missing or not valid."""
+    try:
+        return parse(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UsageError(f"adapter configuration {path}: {error}") from error

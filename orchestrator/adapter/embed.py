@@ -1,0 +1,86 @@
+"""Embeddings: /api/embed, /api/embeddings and /v1/embeddings on top of vLLM's /v1/embeddings."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from typing import Any
+
+from orchestrator.adapter.config import Route
+from orchestrator.adapter.refusals import NO_EMBEDDINGS, Refusal
+from orchestrator.adapter.wire import JSON, float32
+
+PATH = "/v1/embeddings"
+
+
+def native_inputs(request: JSON) -> list[str]:
+    """Return the texts of /api/embed; an empty text alone is nothing, as in Ollama."""
+    given = request.get("input")
+    if given is None or given == "":
+        return []
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Refusal(400, "invalid input type")
+    return texts
+
+
+def v1_inputs(request: JSON) -> list[str]:
+    """Return the texts of /v1/embeddings; raises Refusal for what Ollama refuses, token lists too."""
+    given = request.get("input")
+    if given is None or given == []:
+        raise Refusal(400, "invalid input", early=True)
+    form = request.get("encoding_format") or "float"
+    if form not in ("float", "base64"):
+        text = f"Invalid value for 'encoding_format' = {form}. Supported values: ['float', 'base64']."
+        raise Refusal(400, text, early=True)
+    if given == "":
+        raise Refusal(400, "input exceeds maximum context length and cannot be truncated further")
+    return native_inputs(request)
+
+
+def question(route: Route, texts: list[str], *, truncate: bool) -> JSON:
+    """Return vLLM's request; Ollama cuts texts that are too long unless told not to."""
+    if not route.embeds and route.capabilities:
+        raise Refusal(501, NO_EMBEDDINGS)
+    body: JSON = {"model": route.served, "input": texts, "encoding_format": "float"}
+    if truncate:
+        body["truncate_prompt_tokens"] = -1
+    return body
+
+
+def vectors(data: JSON, dimensions: Any = None) -> list[list[float]]:
+    """Return the vectors in the order of the inputs, cut to `dimensions` and of length 1."""
+    size = dimensions if isinstance(dimensions, int) and dimensions > 0 else None
+    ordered = sorted(data["data"], key=lambda entry: entry["index"])
+    return [_normalised(entry["embedding"][:size]) for entry in ordered]
+
+
+def tokens(data: JSON) -> int:
+    """Return the number of prompt tokens."""
+    return int((data.get("usage") or {}).get("prompt_tokens") or 0)
+
+
+def native_answer(name: str, found: list[list[float]], total_ns: int, load_ns: int, count: int) -> JSON:
+    """Return the answer of /api/embed; measures that are zero are left out."""
+    measures = {"total_duration": total_ns, "load_duration": load_ns, "prompt_eval_count": count}
+    return {"model": name, "embeddings": found, **{key: value for key, value in measures.items() if value}}
+
+
+def v1_answer(name: str, found: list[list[float]], form: str, count: int) -> JSON:
+    """Return the answer of /v1/embeddings; base64 is of little-endian 32-bit floats."""
+    data = [
+        {"object": "embedding", "embedding": _packed(vector) if form == "base64" else vector, "index": at}
+        for at, vector in enumerate(found)
+    ]
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return {"object": "list", "data": data, "model": name, "usage": usage}
+
+
+def _normalised(vector: list[float]) -> list[float]:
+    length = math.sqrt(sum(value * value for value in vector))
+    return [float32(value / length) for value in vector] if length else vector
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

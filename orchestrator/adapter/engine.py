@@ -1,0 +1,87 @@
+"""The door to the engines: one HTTP client, errors told in one way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from orchestrator.adapter.pieces import fault_of
+from orchestrator.adapter.refusals import EngineFault
+from orchestrator.adapter.wire import JSON
+
+# vLLM closes idle connections after 5 s; letting go earlier avoids requests on a connection that dies.
+IDLE_S = 3.0
+CONNECT_S = 5.0
+_HEADERS = {"Content-Type": "application/json"}
+
+
+class Engines:
+    """Requests to engines; must be created inside the event loop."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S, ttl_dns_cache=2),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            read_bufsize=2**16,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def stream(self, url: str, body: JSON) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open a request whose answer is a stream; raises EngineFault for an error before it.
+
+        Leaving the context before the end closes the connection, at which vLLM aborts the generation.
+        """
+        try:
+            response = await self._session.post(url, data=_dump(body), headers=_HEADERS)
+        except aiohttp.ClientError as error:
+            raise _unreachable(error) from error
+        try:
+            if response.status != 200:
+                raise fault_of(response.status, await _read(response))
+            yield response
+        finally:
+            response.close()
+
+    async def ask(self, url: str, body: JSON) -> JSON:
+        """Return the JSON object that answers a request; raises EngineFault for anything else."""
+        try:
+            async with self._session.post(url, data=_dump(body), headers=_HEADERS) as response:
+                data = await _read(response)
+        except aiohttp.ClientError as error:
+            raise _unreachable(error) from error
+        if response.status != 200 or not isinstance(data, dict):
+            raise fault_of(response.status if response.status != 200 else 502, data)
+        return data
+
+
+def _dump(body: JSON) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+async def _read(response: aiohttp.ClientResponse) -> Any:
+    raw = await response.read()
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw.decode("utf-8", "replace")[:500]
+
+
+def _unreachable(error: Exception) -> EngineFault:
+    return EngineFault(502, f"the engine does not answer: {type(error).__name__}")
+
+
+async def events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the bytes of a stream as they come; raises EngineFault when the connection breaks."""
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, asyncio.IncompleteReadError, ConnectionError) as error:
+        raise EngineFault(502, "unexpected EOF") from error

@@ -1,0 +1,193 @@
+"""What one event of vLLM says, whatever the endpoint, and the sum of all of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.adapter.refusals import EngineFault
+from orchestrator.adapter.wire import JSON
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call; the engine sends the arguments as text, often in parts."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+    def as_object(self) -> JSON:
+        """Return the arguments as an object; text that is no JSON object is kept under `raw`."""
+        try:
+            value = json.loads(self.arguments or "{}")
+        except json.JSONDecodeError:
+            value = None
+        return value if isinstance(value, dict) else {"raw": self.arguments}
+
+
+@dataclass(slots=True)
+class Piece:
+    """One increment of an answer."""
+
+    content: str = ""
+    thinking: str = ""
+    calls: list[JSON] = field(default_factory=list)
+    logprobs: list[JSON] = field(default_factory=list)
+    finish: str | None = None
+    usage: JSON | None = None
+    prompt_ids: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+
+    @property
+    def says_something(self) -> bool:
+        return bool(self.content or self.thinking or self.calls or self.logprobs)
+
+
+def parse(event: bytes) -> Piece:
+    """Return the piece of one event; raises EngineFault for an error frame or one that cannot be read."""
+    try:
+        data = json.loads(event)
+    except ValueError as error:
+        raise EngineFault(500, f"unreadable event of the engine: {error}") from error
+    if not isinstance(data, dict):
+        raise EngineFault(500, "unreadable event of the engine")
+    if data.get("error") is not None:
+        raise fault_of(500, data)
+    return _piece(data)
+
+
+def fault_of(status: int, data: Any) -> EngineFault:
+    """Return the error that a body of vLLM carries: `error` is an object or a text, or there is a `detail`."""
+    error = data.get("error", data.get("detail")) if isinstance(data, dict) else data
+    if isinstance(error, dict):
+        code = error.get("code")
+        return EngineFault(code if isinstance(code, int) else status, str(error.get("message", "")))
+    return EngineFault(status, str(error))
+
+
+def _piece(data: JSON) -> Piece:
+    piece = Piece(usage=data.get("usage"), prompt_ids=data.get("prompt_token_ids") or [])
+    choices = data.get("choices")
+    if not choices:
+        return piece
+    choice = choices[0]
+    delta = choice.get("delta")
+    if delta is None:
+        piece.content = choice.get("text") or ""
+        piece.prompt_ids = piece.prompt_ids or choice.get("prompt_token_ids") or []
+    else:
+        piece.content = delta.get("content") or ""
+        piece.thinking = delta.get("reasoning") or delta.get("reasoning_content") or ""
+        piece.calls = delta.get("tool_calls") or []
+    logprobs = choice.get("logprobs")
+    if logprobs:
+        piece.logprobs = logprobs.get("content") or _old_logprobs(logprobs)
+    piece.finish = choice.get("finish_reason")
+    piece.token_ids = choice.get("token_ids") or []
+    return piece
+
+
+def _old_logprobs(logprobs: JSON) -> list[JSON]:
+    """Return the logprobs of /v1/completions (parallel lists) in the form of chat completions."""
+    tops = logprobs.get("top_logprobs") or [None] * len(logprobs.get("tokens") or [])
+    return [
+        {
+            "token": token,
+            "logprob": value,
+            "bytes": list(token.encode()),
+            "top_logprobs": [
+                {"token": name, "logprob": level, "bytes": list(name.encode())} for name, level in (top or {}).items()
+            ],
+        }
+        for token, value, top in zip(
+            logprobs.get("tokens") or [], logprobs.get("token_logprobs") or [], tops, strict=False
+        )
+    ]
+
+
+class CallCollector:
+    """Puts the parts of tool calls together; a call is finished when the next begins or the answer ends."""
+
+    def __init__(self) -> None:
+        self._open: Call | None = None
+        self.finished: list[Call] = []
+
+    def feed(self, parts: list[JSON]) -> list[Call]:
+        """Return the calls that these parts finish."""
+        done: list[Call] = []
+        for part in parts:
+            index = part.get("index", 0)
+            if self._open is None or self._open.index != index:
+                done += self.flush()
+                self._open = Call(index)
+            function = part.get("function") or {}
+            self._open.id = self._open.id or part.get("id") or ""
+            self._open.name += function.get("name") or ""
+            self._open.arguments += function.get("arguments") or ""
+        return done
+
+    def flush(self) -> list[Call]:
+        """Return the call that is still open, at the end of the answer."""
+        last = [self._open] if self._open else []
+        self._open = None
+        self.finished += last
+        return last
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sum of an answer: counts, moments (ns, monotonic) and, when it is not streamed, the texts."""
+
+    started: int
+    sent: int = 0
+    first: int = 0
+    last: int = 0
+    finish: str | None = None
+    pieces: int = 0
+    usage: JSON | None = None
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    logprobs: list[JSON] = field(default_factory=list)
+    prompt_ids: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+
+    def add(self, piece: Piece, now: int) -> None:
+        """Count a piece; texts are kept by `keep`, so that a stream does not grow."""
+        if piece.says_something:
+            self.first = self.first or now
+            self.pieces += 1
+        self.last = now
+        self.finish = piece.finish or self.finish
+        self.usage = piece.usage or self.usage
+        self.prompt_ids = self.prompt_ids or piece.prompt_ids
+        if piece.token_ids:
+            self.token_ids += piece.token_ids
+
+    def keep(self, content: str, thinking: str, calls: list[Call], logprobs: list[JSON]) -> None:
+        """Remember what a single, whole answer will contain."""
+        self.texts.append(content)
+        self.thoughts.append(thinking)
+        self.calls += calls
+        self.logprobs += logprobs
+
+    @property
+    def content(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def thinking(self) -> str:
+        return "".join(self.thoughts)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return int((self.usage or {}).get("prompt_tokens") or 0)
+
+    @property
+    def tokens(self) -> int:
+        """Generated tokens; when we cut the stream ourselves the engine's last count, else the pieces."""
+        count = (self.usage or {}).get("completion_tokens")
+        return int(count) if count is not None else self.pieces

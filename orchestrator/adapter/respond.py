@@ -1,0 +1,114 @@
+"""The ASGI side of an answer: headers with the first byte, disconnects noticed, one log line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+
+from starlette.types import Receive, Scope, Send
+
+from orchestrator.adapter.ask import Ask
+from orchestrator.adapter.engine import Engines
+from orchestrator.adapter.exchange import Answer, converse
+from orchestrator.adapter.pieces import Tally
+from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, runner_error
+from orchestrator.adapter.wire import JSON, encode
+
+Refuse = Callable[[Refusal], tuple[str, str]]
+
+
+def log(**fields: object) -> None:
+    """Write one JSON line to stderr."""
+    sys.stderr.write(json.dumps({"ts": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n")
+    sys.stderr.flush()
+
+
+async def reply(send: Send, status: int, kind: str, text: str) -> None:
+    """Send a whole response."""
+    body = encode(text)
+    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Conversation:
+    """An ASGI response that asks the engine and relays its answer without buffering.
+
+    The status is decided when the first text is there, so that an engine that dies before it is an error
+    status and the gateway can still turn to the other side.
+    """
+
+    def __init__(self, engines: Engines, question: Ask, answer: Answer, refuse: Refuse) -> None:
+        self._engines = engines
+        self._question = question
+        self._answer = answer
+        self._refuse = refuse
+        self._tally = Tally(started=time.monotonic_ns())
+        self._status = 0
+        self._outcome = "complete"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        work = asyncio.ensure_future(self._relay(send))
+        gone = asyncio.ensure_future(_client_left(receive))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._outcome = "client_left"
+        finally:
+            work.cancel()
+            gone.cancel()
+            results = await asyncio.gather(work, gone, return_exceptions=True)
+            self._log(scope["path"])
+        if isinstance(results[0], Exception) and self._outcome != "client_left":
+            raise results[0]
+
+    async def _relay(self, send: Send) -> None:
+        try:
+            async with aclosing(converse(self._engines, self._question, self._answer, self._tally)) as texts:
+                async for text in texts:
+                    await self._begin(send)
+                    await send({"type": "http.response.body", "body": encode(text), "more_body": True})
+        except EngineFault as fault:
+            await self._fail(send, fault)
+        else:
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _begin(self, send: Send) -> None:
+        if self._status:
+            return
+        self._status = 200
+        answer = self._answer
+        kind = answer.stream_type if self._question.stream else answer.whole_type
+        headers = [(b"content-type", kind.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _fail(self, send: Send, fault: EngineFault) -> None:
+        if self._status:
+            self._outcome = "error"
+            text = self._answer.error(runner_error(fault.message))
+            await send({"type": "http.response.body", "body": encode(text), "more_body": False})
+            return
+        refusal = refusal_of(fault, self._question.name, self._question.route.context_length)
+        self._status = refusal.status
+        self._outcome = "error" if refusal.status >= 500 else "complete"
+        kind, text = self._refuse(refusal)
+        await reply(send, refusal.status, kind, text)
+
+    def _log(self, path: str) -> None:
+        tally = self._tally
+        line: JSON = {"path": path, "route": self._question.route.name, "engine": self._question.route.engine}
+        line |= {"status": self._status or 499, "outcome": self._outcome, "stream": self._question.stream}
+        if tally.first:
+            line["ttft_ms"] = round((tally.first - tally.started) / 1e6, 1)
+        line["total_ms"] = round((time.monotonic_ns() - tally.started) / 1e6, 1)
+        log(**line, prompt_tokens=tally.prompt_tokens, tokens=tally.tokens)
+
+
+async def _client_left(receive: Receive) -> None:
+    """Return when the client is gone: uvicorn says so, but does not cancel an application for it."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

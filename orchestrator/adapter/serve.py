@@ -1,0 +1,99 @@
+"""`python -m orchestrator.adapter.serve`: the adapter as a server, its configuration re-read on change."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import uvicorn
+
+from orchestrator.adapter import config as configuration
+from orchestrator.adapter.app import Adapter
+from orchestrator.adapter.respond import log
+from orchestrator.errors import MigrateError, UsageError
+
+DEFAULT = "/etc/adapter/config.json"
+WATCH_S = 1.0
+
+
+class Watched:
+    """The configuration in force; a file that cannot be read leaves the old one in force."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._stamp()
+        self.current = configuration.load(path)
+
+    def get(self) -> configuration.Config:
+        return self.current
+
+    def reload(self) -> None:
+        """Read the file again."""
+        self._seen = self._stamp()
+        try:
+            self.current = configuration.load(self._path)
+        except UsageError as error:
+            log(event="reload", ok=False, error=error.message)
+        else:
+            log(event="reload", ok=True, routes=sorted(self.current.routes))
+
+    def check(self) -> None:
+        """Read the file again when it has changed."""
+        if self._stamp() != self._seen:
+            self.reload()
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (found.st_mtime_ns, found.st_ino, found.st_size)
+
+    def watch(self, stop: threading.Event) -> None:
+        """Look for changes until told to stop."""
+        while not stop.wait(WATCH_S):
+            self.check()
+
+
+def check(port: int) -> int:
+    """Return 0 when the server on this machine answers: the container's health check."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=3) as answer:
+            return 0 if answer.status == 200 else 1
+    except OSError as error:
+        sys.stderr.write(f"adapter: {error}\n")
+        return 1
+
+
+def main() -> int:
+    """Serve until SIGTERM; streams in flight are finished first."""
+    parser = argparse.ArgumentParser(prog="adapter", description=__doc__)
+    parser.add_argument("--host", default="0.0.0.0")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--config", type=Path, default=Path(os.environ.get("ADAPTER_CONFIG", DEFAULT)))
+    parser.add_argument("--check", action="store_true", help="ask a running adapter for its health")
+    given = parser.parse_args()
+    if given.check:
+        return check(given.port)
+    try:
+        watched = Watched(given.config)
+    except MigrateError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return int(error.exit_code)
+    signal.signal(signal.SIGHUP, lambda *_: watched.reload())
+    stop = threading.Event()
+    threading.Thread(target=watched.watch, args=(stop,), daemon=True).start()
+    log(event="start", port=given.port, routes=sorted(watched.current.routes))
+    uvicorn.run(Adapter(watched.get).app(), host=given.host, port=given.port, access_log=False,
+                log_level="warning", server_header=False, timeout_keep_alive=75)  # fmt: skip
+    stop.set()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

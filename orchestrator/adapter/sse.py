@@ -1,0 +1,30 @@
+"""Server-sent events from a byte stream that may be cut anywhere."""
+
+from __future__ import annotations
+
+
+class EventParser:
+    """Collects bytes and returns the data of each finished event.
+
+    Lines are split as bytes, so a cut inside a UTF-8 character or between CR and LF does no harm.
+    Comments and fields other than `data` are skipped.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of the events that this chunk finishes."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        events: list[bytes] = []
+        for raw in lines:
+            line = raw[:-1] if raw.endswith(b"\r") else raw
+            if not line:
+                if self._data:
+                    events.append(b"\n".join(self._data))
+                    self._data = []
+            elif line.startswith(b"data:"):
+                value = line[5:]
+                self._data.append(value[1:] if value.startswith(b" ") else value)
+        return events

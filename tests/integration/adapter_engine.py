@@ -1,0 +1,188 @@
+"""A small engine that speaks as vLLM's recordings do; the last user message chooses what it does.
+
+`die` error frame after two tokens, `cut` connection closed after two tokens, `refuse` 500 before headers,
+`endless` tokens until the client leaves, `slices` events cut into pieces of three bytes,
+`too long` 400 unless the prompt is truncated, `think` reasoning first. Else it repeats the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import Any, Self
+
+from aiohttp import web
+
+LIMIT = 1024
+
+
+class FakeEngine:
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.requests: list[dict[str, Any]] = []
+        self.aborted = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(20)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/completions", self._text)
+        app.router.add_post("/v1/embeddings", self._embed)
+        app.router.add_post("/tokenize", self._tokenize)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def _read(self, request: web.Request) -> dict[str, Any]:
+        body = await request.json()
+        self.requests.append(body)
+        return body
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        content = body["messages"][-1]["content"]
+        text = content if isinstance(content, str) else content[0]["text"]
+        return await self._answer(request, body, text)
+
+    async def _text(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        prompt = body["prompt"]
+        return await self._answer(request, body, prompt if isinstance(prompt, str) else "tokens")
+
+    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
+        await self._read(request)
+        return web.json_response({"count": 2, "max_model_len": LIMIT, "tokens": [7, 8], "token_strs": None})
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        data = [
+            {"index": at, "object": "embedding", "embedding": [3.0, 4.0, 0.0, float(len(text))]}
+            for at, text in enumerate(body["input"])
+        ]
+        usage = {"prompt_tokens": 3 * len(data), "total_tokens": 3 * len(data), "completion_tokens": 0}
+        return web.json_response({"id": "embd-1", "object": "list", "data": data, "usage": usage})
+
+    async def _answer(self, request: web.Request, body: dict[str, Any], text: str) -> web.StreamResponse:
+        if refused := refusal(body, text):
+            status, message = refused
+            error = {"message": message, "type": "BadRequestError", "param": None, "code": status}
+            return web.json_response({"error": error}, status=status)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        try:
+            await self._events(request, response, body, text)
+        except (asyncio.CancelledError, ConnectionError):
+            self.aborted.set()
+            raise
+        return response
+
+    async def _events(
+        self, request: web.Request, response: web.StreamResponse, body: dict[str, Any], text: str
+    ) -> None:
+        chat = "messages" in body
+        words = tokens(text)
+        limit = body.get("max_tokens", 10_000)
+        sent = 0
+
+        async def send(event: dict[str, Any] | None) -> None:
+            data = b"[DONE]" if event is None else json.dumps(event, ensure_ascii=False).encode()
+            raw = b"data: " + data + b"\n\n"
+            step = 3 if text.startswith("slices") else len(raw)
+            for at in range(0, len(raw), step):
+                await response.write(raw[at : at + step])
+                if step == 3:
+                    await asyncio.sleep(0)
+
+        def event(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+            choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "logprobs": None}
+            choice |= {"delta": delta} if chat else {"text": delta.get("content", "")}
+            if body.get("return_token_ids") and delta.get("content"):
+                choice["token_ids"] = [100 + sent]
+            made: dict[str, Any] = {"id": "chatcmpl-1", "model": "first", "choices": [choice]}
+            if body["stream_options"].get("continuous_usage_stats"):
+                made["usage"] = usage(sent)
+            return made
+
+        first = event({"role": "assistant", "content": ""})
+        if body.get("return_token_ids"):
+            first["prompt_token_ids"] = [1, 2, 3]
+        await send(first)
+        finish = "stop"
+        if body.get("tools"):
+            for part in tool_parts():
+                sent += 1
+                await send(event({"tool_calls": [part]}))
+            finish, words = "tool_calls", []
+        if text.startswith("think"):
+            for word in ("let ", "me ", "see"):
+                sent += 1
+                await send(event({"reasoning": word}))
+        while text == "endless":
+            sent += 1
+            await send(event({"content": "and "}))
+            await asyncio.sleep(0.01)
+        for word in words:
+            if sent >= limit:
+                finish = "length"
+                break
+            if any(stop in word for stop in body.get("stop", [])):
+                break
+            sent += 1
+            await send(event({"content": word}))
+            if sent == 2 and text.startswith("cut"):
+                await asyncio.sleep(0.2)  # what was sent is on its way before the connection goes
+                assert request.transport is not None
+                request.transport.abort()
+                return
+            if sent == 2 and text.startswith("die"):
+                await send({"error": {"message": "EngineCore encountered an issue.", "code": 500}})
+                await send(None)
+                return
+        await send(event({}, finish))
+        await send({"id": "chatcmpl-1", "choices": [], "usage": usage(sent)})
+        await send(None)
+
+
+def refusal(body: dict[str, Any], text: str) -> tuple[int, str] | None:
+    if text == "refuse":
+        return 500, "EngineCore encountered an issue."
+    if text.startswith("too long") and "truncate_prompt_tokens" not in body:
+        return 400, (
+            f"This model's maximum context length is {LIMIT} tokens. However, your prompt contains at least "
+            "2000 input tokens, which exceeds this limit even without any output tokens."
+        )
+    if body.get("max_tokens", 1) > LIMIT:
+        return 400, f"max_tokens={body['max_tokens']} cannot be greater than max_model_len={LIMIT}."
+    if len(body.get("stop", [])) > 4 or not 0 <= body.get("temperature", 1) <= 2:
+        return 400, "validation error"
+    return None
+
+
+def tokens(text: str) -> list[str]:
+    words = text.split(" ")
+    return [word + " " for word in words[:-1]] + words[-1:]
+
+
+def tool_parts() -> list[dict[str, Any]]:
+    head = {"index": 0, "id": "call_abc", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    parts = [{"index": 0, "function": {"arguments": text}} for text in ('{"city"', ': "Oslo"}')]
+    second = {"name": "time", "arguments": "{}"}
+    return [head, *parts, {"index": 1, "id": "call_def", "type": "function", "function": second}]
+
+
+def usage(sent: int) -> dict[str, Any]:
+    return {"prompt_tokens": 5, "completion_tokens": sent, "total_tokens": 5 + sent}
