@@ -1,0 +1,89 @@
+"""What the guard does about what it sees: pure, and only ever downwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.adapter.wire import JSON
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine as the guard knows it."""
+
+    name: str
+    url: str
+    model: str
+    routes: tuple[str, ...]
+    kind: str = "generate"
+
+
+@dataclass(frozen=True)
+class Lower:
+    """Set these routes to these weights, because of this."""
+
+    weights: Mapping[str, float]
+    cause: str
+    engine: str | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """Release the lease that has expired."""
+
+    owner: str
+
+
+Action = Lower | Release
+
+
+@dataclass(frozen=True)
+class Health:
+    """Probes of an engine that failed in a row, and what the last one said."""
+
+    failures: int = 0
+    reason: str = ""
+
+    def after(self, reason: str | None) -> Health:
+        """Return the health after one more probe; None means that it was answered."""
+        return Health() if reason is None else Health(self.failures + 1, reason)
+
+
+def in_use(engine: Engine, status: JSON) -> bool:
+    """Tell whether any route of an engine has traffic."""
+    weights = weights_of(status)
+    return any(weights.get(route, 0.0) > 0 for route in engine.routes)
+
+
+def weights_of(status: JSON) -> dict[str, float]:
+    """Return the weights of a gateway's status."""
+    return {route: float(weight) for route, weight in (status.get("weights") or {}).items()}
+
+
+def decide(
+    status: JSON, engines: tuple[Engine, ...], health: Mapping[str, Health], threshold: int, now: float
+) -> list[Action]:
+    """Return what to do: routes of engines that failed too often go to 0, an expired lease falls back.
+
+    `now` and the lease's `expires` are epoch seconds. No weight that is returned is above the current one.
+    """
+    weights = weights_of(status)
+    actions: list[Action] = []
+    for engine in engines:
+        seen = health.get(engine.name, Health())
+        down = {route: 0.0 for route in engine.routes if weights.get(route, 0.0) > 0}
+        if seen.failures >= threshold and down:
+            actions.append(Lower(down, f"{seen.failures} probes failed: {seen.reason}", engine.name))
+            weights |= down
+    return actions + _expired(status.get("lease"), weights, now)
+
+
+def _expired(lease: JSON | None, weights: dict[str, float], now: float) -> list[Action]:
+    if not lease or float(lease["expires"]) > now:
+        return []
+    owner = str(lease.get("owner", ""))
+    fallback = {route: float(weight) for route, weight in (lease.get("fallback") or {}).items()}
+    down = {route: weight for route, weight in fallback.items() if weight < weights.get(route, 0.0)}
+    lower: list[Action] = [Lower(down, f"lease of {owner} has expired")] if down else []
+    return [*lower, Release(owner)]

@@ -1,0 +1,234 @@
+"""`python -m orchestrator.adapter.guard`: probes the engines and may only lower weights.
+
+It lives in the stack, so that a hung engine loses its traffic and an abandoned cutover goes back also when
+no terminal is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from orchestrator.adapter.decide import Action, Engine, Health, Lower, Release, decide, in_use, weights_of
+from orchestrator.adapter.respond import log
+from orchestrator.adapter.wire import JSON
+from orchestrator.errors import MigrateError, UsageError
+
+DEFAULT = "/etc/guard/config.json"
+STATE = "/tmp/guard.json"  # noqa: S108  (inside the container, for its own health check)
+DOOR_TIMEOUT_S = 5.0
+RETRIES = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the guard is told; times in seconds."""
+
+    gateway: str
+    token: str
+    engines: tuple[Engine, ...]
+    interval_s: float = 5.0
+    timeout_s: float = 20.0
+    failures: int = 2
+
+
+def load(path: Path) -> Settings:
+    """Read the configuration and the token; raises UsageError when one of them is missing or not valid."""
+    try:
+        data = json.loads(path.read_text())
+        engines = tuple(
+            Engine(name, entry["url"].rstrip("/"), entry["model"], tuple(entry["routes"]),
+                   entry.get("kind", "generate"))
+            for name, entry in data["engines"].items()
+        )  # fmt: skip
+        token = Path(data["token_file"]).read_text().strip()
+        known = {key: data[key] for key in ("interval_s", "timeout_s", "failures") if key in data}
+        return Settings(data["gateway"].rstrip("/"), token, engines, **known)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"guard configuration {path}: {type(error).__name__}: {error}") from error
+
+
+class Guard:
+    """The loop; `now` gives epoch seconds."""
+
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, now: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._now = now
+        self.health: dict[str, Health] = {engine.name: Health() for engine in settings.engines}
+        self._lost = ""
+        self._probes: dict[str, asyncio.Task[None]] = {}
+
+    async def round(self) -> None:
+        """Look once and act. A gateway that does not answer is said once and tried again."""
+        try:
+            status = await self._door("GET", "/control/status")
+            await self._probe_all(status)
+            await self._act(await self._door("GET", "/control/status"))
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            if reason != self._lost:
+                log(event="gateway", ok=False, reason=reason)
+            self._lost = reason
+            return
+        if self._lost:
+            log(event="gateway", ok=True)
+        self._lost = ""
+
+    async def _probe_all(self, status: JSON) -> None:
+        """Probe the engines that have traffic, all at once; the others are left in peace.
+
+        A probe that takes longer than the interval goes on while the next rounds look after the lease.
+        """
+        for engine in self._settings.engines:
+            if not in_use(engine, status):
+                self.health[engine.name] = Health()
+            elif engine.name not in self._probes:
+                self._probes[engine.name] = asyncio.create_task(self._probed(engine))
+        if self._probes:
+            await asyncio.wait(self._probes.values(), timeout=self._settings.interval_s)
+
+    async def _probed(self, engine: Engine) -> None:
+        reason = await self.probe(engine)
+        before = self.health[engine.name]
+        self.health[engine.name] = before.after(reason)
+        if (reason is None) != (before.failures == 0):
+            log(event="probe", engine=engine.name, ok=reason is None, reason=reason or "")
+        del self._probes[engine.name]
+
+    async def probe(self, engine: Engine) -> str | None:
+        """Ask for one token; return None when it came, else why not. A busy engine that says so is alive."""
+        if engine.kind == "embedding":
+            path = "/v1/embeddings"
+            body: JSON = {"model": engine.model, "input": "ping"}
+        else:
+            message: Any = [{"role": "user", "content": "ping"}]
+            path = "/v1/chat/completions"
+            body = {"model": engine.model, "messages": message, "max_tokens": 1, "temperature": 0.0}
+        limit = aiohttp.ClientTimeout(total=self._settings.timeout_s)
+        try:
+            async with self._session.post(engine.url + path, json=body, timeout=limit) as answer:
+                await answer.read()
+        except TimeoutError:
+            return f"no token within {self._settings.timeout_s:g} s"
+        except aiohttp.ClientError as error:
+            return f"{type(error).__name__}: {error}"
+        return None if answer.status in {200, 503} else f"HTTP {answer.status}"
+
+    async def _act(self, status: JSON) -> None:
+        settings = self._settings
+        for action in decide(status, settings.engines, self.health, settings.failures, self._now()):
+            await self._do(action, status)
+
+    async def _do(self, action: Action, status: JSON) -> None:
+        if isinstance(action, Release):
+            await self._door("POST", "/control/lease", {"owner": action.owner, "seconds": 0, "fallback": {}})
+            log(event="lease", owner=action.owner, released=True)
+            return
+        before = weights_of(status)
+        version = await self._lower(action, status)
+        if version is not None:
+            lowered = {route: [before.get(route, 0.0), to] for route, to in action.weights.items()}
+            log(event="lowered", engine=action.engine, cause=action.cause, weights=lowered, version=version)
+
+    async def _lower(self, action: Lower, status: JSON) -> int | None:
+        """Set the weights, again with fresh ones on a conflict; None when they are low enough already."""
+        for _ in range(RETRIES):
+            current = weights_of(status)
+            wanted = {route: to for route, to in action.weights.items() if to < current.get(route, 0.0)}
+            if not wanted:
+                return None
+            body = {"version": status["version"], "weights": wanted, "by": f"guard: {action.cause}"}
+            try:
+                return int((await self._door("POST", "/control/weights", body))["version"])
+            except aiohttp.ClientResponseError as error:
+                if error.status != 409:
+                    raise
+            status = await self._door("GET", "/control/status")
+        log(event="lowered", engine=action.engine, cause=action.cause, error="too many conflicts")
+        return None
+
+    async def _door(self, method: str, path: str, body: JSON | None = None) -> JSON:
+        headers = {"Authorization": f"Bearer {self._settings.token}"}
+        limit = aiohttp.ClientTimeout(total=DOOR_TIMEOUT_S)
+        url = self._settings.gateway + path
+        async with self._session.request(method, url, json=body, headers=headers, timeout=limit) as answer:
+            answer.raise_for_status()
+            data = await answer.json(content_type=None)
+        if not isinstance(data, dict):
+            raise ValueError(f"unexpected answer of {path}")  # noqa: TRY004  (it is the peer's, not a type of ours)
+        return data
+
+
+async def run(settings: Settings, state: Path, stop: asyncio.Event) -> None:
+    """Look and act every interval until told to stop; `state` shows that the loop is alive."""
+    async with aiohttp.ClientSession() as session:
+        guard = Guard(settings, session)
+        while not stop.is_set():
+            await guard.round()
+            failing = {name: health.reason for name, health in guard.health.items() if health.failures}
+            write_state(state, {"at": time.time(), "failing": failing, "every_s": settings.interval_s})
+            try:
+                await asyncio.wait_for(stop.wait(), settings.interval_s)
+            except TimeoutError:
+                continue
+
+
+def write_state(path: Path, data: JSON) -> None:
+    """Write the state whole or not at all."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(data))
+    temporary.replace(path)
+
+
+def check(state: Path, slack_s: float) -> int:
+    """Return 0 when the loop has run lately: the container's health check."""
+    try:
+        age = time.time() - float(json.loads(state.read_text())["at"])
+    except (OSError, ValueError, KeyError) as error:
+        sys.stderr.write(f"guard: {error}\n")
+        return 1
+    return 0 if age < slack_s else 1
+
+
+async def _main(settings: Settings, state: Path) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    log(event="start", engines=[engine.name for engine in settings.engines], every_s=settings.interval_s)
+    await run(settings, state, stop)
+
+
+def main() -> int:
+    """Guard until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="guard", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path(os.environ.get("GUARD_CONFIG", DEFAULT)))
+    parser.add_argument("--state", type=Path, default=Path(STATE))
+    parser.add_argument("--check", action="store_true", help="tell whether a running guard is alive")
+    given = parser.parse_args()
+    try:
+        settings = load(given.config)
+    except MigrateError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return int(error.exit_code)
+    if given.check:
+        return check(given.state, 2 * (settings.interval_s + settings.timeout_s) + 15)
+    asyncio.run(_main(settings, given.state))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

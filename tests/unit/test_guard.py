@@ -1,0 +1,245 @@
+"""The guard: what it decides, and that it does so at a gateway's door."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.adapter import guard
+from orchestrator.adapter.decide import Engine, Health, Lower, Release, decide
+from orchestrator.errors import UsageError
+
+A = Engine("a", "http://a", "m:1", ("m:1", "n:1"))
+B = Engine("b", "http://b", "o:1", ("o:1",))
+
+
+def status(weights: dict[str, float], lease: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"version": 7, "weights": weights, "lease": lease}
+
+
+def test_a_failed_engine_loses_all_its_routes_and_no_other() -> None:
+    seen = {"a": Health(2, "no token within 20 s"), "b": Health(1, "x")}
+    actions = decide(status({"m:1": 50, "n:1": 0, "o:1": 100}), (A, B), seen, 2, 0)
+    assert actions == [Lower({"m:1": 0.0}, "2 probes failed: no token within 20 s", "a")]
+
+
+def test_an_expired_lease_falls_back_and_is_released() -> None:
+    lease = {"owner": "cutover", "expires": 100, "fallback": {"m:1": 10, "o:1": 60}}
+    now = status({"m:1": 50, "o:1": 50}, lease)
+    assert decide(now, (A, B), {}, 2, 99) == []
+    assert decide(now, (A, B), {}, 2, 100) == [
+        Lower({"m:1": 10.0}, "lease of cutover has expired"),
+        Release("cutover"),
+    ]
+
+
+def test_an_expired_lease_that_holds_nothing_is_only_released() -> None:
+    lease = {"owner": "x", "expires": 1, "fallback": {}}
+    assert decide(status({"m:1": 50}, lease), (A,), {}, 2, 5) == [Release("x")]
+
+
+def test_a_failed_engine_does_not_come_back_through_the_fallback() -> None:
+    lease = {"owner": "x", "expires": 1, "fallback": {"m:1": 10}}
+    actions = decide(status({"m:1": 50}, lease), (A,), {"a": Health(3, "dead")}, 2, 5)
+    assert [action.weights for action in actions if isinstance(action, Lower)] == [{"m:1": 0.0}]
+
+
+routes = st.sampled_from(["m:1", "n:1", "o:1", "p:1"])
+weights = st.dictionaries(routes, st.integers(0, 1000).map(lambda tenth: tenth / 10))
+leases = st.none() | st.fixed_dictionaries(
+    {"owner": st.text(max_size=5), "expires": st.integers(0, 20), "fallback": weights}
+)
+
+
+@given(weights, leases, st.integers(0, 4), st.integers(0, 4), st.integers(1, 3), st.integers(0, 20))
+def test_no_weight_is_ever_raised(
+    now: dict[str, float], lease: Any, one: int, two: int, threshold: int, at: int
+) -> None:
+    current = dict(now)
+    for action in decide(status(now, lease), (A, B), {"a": Health(one), "b": Health(two)}, threshold, at):
+        if isinstance(action, Lower):
+            for route, weight in action.weights.items():
+                assert weight < current[route]
+                current[route] = weight
+
+
+@given(weights, leases, st.integers(0, 20))
+def test_deciding_again_after_acting_changes_nothing(now: dict[str, float], lease: Any, at: int) -> None:
+    seen = {"a": Health(2, "dead")}
+    current = dict(now)
+    for action in decide(status(now, lease), (A, B), seen, 2, at):
+        if isinstance(action, Lower):
+            current |= action.weights
+        else:
+            lease = None
+    assert decide(status(current, lease), (A, B), seen, 2, at) == []
+
+
+class Door:
+    """A gateway's control door and two engines, as one server."""
+
+    def __init__(self, **weights: float) -> None:
+        self.weights = {f"{name}:1": value for name, value in weights.items()}
+        self.version = 1
+        self.lease: dict[str, Any] | None = None
+        self.conflicts = 0
+        self.engine: Callable[[], int] | None = lambda: 200
+        self.probes: list[str] = []
+        self.posts: list[dict[str, Any]] = []
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/control/status", self.status)
+        app.router.add_post("/control/weights", self.set)
+        app.router.add_post("/control/lease", self.release)
+        app.router.add_post("/{name}/v1/{path:.*}", self.probe)
+        return app
+
+    async def status(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "Bearer secret"
+        return web.json_response({"version": self.version, "weights": self.weights, "lease": self.lease})
+
+    async def set(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if self.conflicts:
+            self.conflicts -= 1
+            self.version += 1
+        if body["version"] != self.version:
+            return web.json_response({"error": "conflict", "version": self.version}, status=409)
+        self.posts.append(body)
+        self.version += 1
+        self.weights |= body["weights"]
+        return web.json_response({"version": self.version})
+
+    async def release(self, request: web.Request) -> web.Response:
+        assert (await request.json())["seconds"] == 0
+        self.lease = None
+        return web.json_response({})
+
+    async def probe(self, request: web.Request) -> web.Response:
+        self.probes.append(request.match_info["name"] + " " + request.match_info["path"])
+        if self.engine is None:
+            await asyncio.sleep(60)
+        assert self.engine is not None
+        return web.json_response({}, status=self.engine())
+
+
+@asynccontextmanager
+async def running(door: Door, tmp_path: Path, **settings: Any) -> AsyncIterator[guard.Guard]:
+    runner = web.AppRunner(door.app(), handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    url = f"http://127.0.0.1:{port}"
+    engines = {
+        "a": {"url": f"{url}/a", "model": "m:1", "routes": ["m:1", "n:1"], "kind": "generate"},
+        "b": {"url": f"{url}/b", "model": "o:1", "routes": ["o:1"], "kind": "embedding"},
+    }
+    (tmp_path / "token").write_text("secret\n")
+    config = {"gateway": url, "token_file": str(tmp_path / "token"), "engines": engines, **settings}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield guard.Guard(guard.load(tmp_path / "config.json"), session, lambda: 1000.0)
+    finally:
+        await runner.cleanup()
+
+
+def test_engines_with_traffic_are_probed_in_their_own_way(tmp_path: Path) -> None:
+    async def go() -> None:
+        door = Door(m=1, o=5)
+        async with running(door, tmp_path) as watch:
+            await watch.round()
+            assert sorted(door.probes) == ["a chat/completions", "b embeddings"]
+            door.probes.clear()
+            door.weights |= {"m:1": 0, "o:1": 0}
+            await watch.round()
+            assert door.probes == []
+        assert door.posts == []
+
+    asyncio.run(go())
+
+
+def test_a_dead_engine_is_lowered_once_after_enough_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def go() -> None:
+        door = Door(m=50, n=20, o=0)
+        door.engine = lambda: 500
+        async with running(door, tmp_path, failures=2) as watch:
+            await watch.round()
+            assert door.posts == []
+            door.conflicts = 1
+            await watch.round()
+            await watch.round()
+        assert [post["weights"] for post in door.posts] == [{"m:1": 0.0, "n:1": 0.0}]
+
+    asyncio.run(go())
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    lowered = [event for event in events if event["event"] == "lowered"]
+    assert [(event["engine"], event["cause"]) for event in lowered] == [("a", "2 probes failed: HTTP 500")]
+    assert lowered[0]["weights"] == {"m:1": [50, 0], "n:1": [20, 0]}
+
+
+def test_a_hung_engine_is_lowered_and_does_not_hold_up_the_lease(tmp_path: Path) -> None:
+    async def go() -> None:
+        door = Door(m=100, o=40)
+        door.engine = None
+        door.lease = {"owner": "cutover", "expires": 999.0, "fallback": {"o:1": 10}}
+        async with running(door, tmp_path, failures=1, interval_s=0.1, timeout_s=0.5) as watch:
+            await watch.round()
+            assert door.weights == {"m:1": 100, "o:1": 10}
+            assert door.lease is None
+            while door.weights != {"m:1": 0, "o:1": 0}:
+                await watch.round()
+
+    asyncio.run(go())
+
+
+def test_an_engine_that_says_it_is_busy_is_alive(tmp_path: Path) -> None:
+    async def go() -> None:
+        door = Door(m=100)
+        door.engine = lambda: 503
+        async with running(door, tmp_path, failures=1) as watch:
+            await watch.round()
+        assert door.posts == []
+
+    asyncio.run(go())
+
+
+def test_a_gateway_that_is_away_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def go() -> None:
+        door = Door(m=1)
+        async with running(door, tmp_path) as watch:
+            watch._settings = guard.Settings("http://127.0.0.1:9", "secret", ())
+            await watch.round()
+            await watch.round()
+
+    asyncio.run(go())
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_health_check_tells_a_loop_that_stopped(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    assert guard.check(state, 60) == 1
+    guard.write_state(state, {"at": 0})
+    assert guard.check(state, 60) == 1
+    guard.write_state(state, {"at": 9e12})
+    assert guard.check(state, 60) == 0
+
+
+def test_bad_configuration_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"engines": []}')
+    with pytest.raises(UsageError, match="guard configuration"):
+        guard.load(tmp_path / "c.json")
