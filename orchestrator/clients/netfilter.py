@@ -1,0 +1,87 @@
+"""The host's packet filter and a container's connections, reached through short-lived containers.
+
+Each container runs one file of `orchestrator/clients/agents` in the sidecar image (python3 and iptables in it) and
+goes away with it; a leftover of a killed run has the same name and is removed first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.clients.docker import Docker, RunSpec
+
+AGENTS = Path(__file__).parent / "agents"
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Connections of a server: open, of those busy with a request, and idle ones closed so far."""
+
+    open: int
+    busy: int
+    closed: int
+    done: bool  # what was waited for has come
+    over: bool  # the last report: done, or the bound was hit
+
+
+class Netfilter:
+    """Redirect rules and connection counts of one stack's port swap."""
+
+    def __init__(self, docker: Docker, image: str, stack: str) -> None:
+        self._docker = docker
+        self._image = image
+        self._name = f"migrate-{stack}"
+        self.comment = f"migrate:{stack}"
+
+    def redirect(self, listen: tuple[str, ...], port: int, to: int) -> list[str]:
+        """Sends new connections for `port` to the published port `to`; returns the rules in force."""
+        return self._nat(do="insert", comment=self.comment, listen=listen, port=port, to=to)
+
+    def rules(self) -> list[str]:
+        return self._nat(do="list", comment=self.comment)
+
+    def remove(self) -> list[str]:
+        """Removes every rule of ours, whatever run left it; returns those that are still there (none)."""
+        return self._nat(do="remove", comment=self.comment)
+
+    def drain(
+        self, container: str, port: int, *, bound_s: float, until: str = "closed", quiet_s: float = 0.2
+    ) -> Iterator[Connections]:
+        """Reports the connections to a container's port until all are closed ("closed") or none is busy ("quiet").
+
+        Idle keep-alive connections are closed on the way with "closed". Ends after bound_s seconds in any case.
+        """
+        ask = {"port": port, "bound_s": bound_s, "until": until, "quiet_s": quiet_s, "idle_s": 10}
+        network = f"container:{container}"
+        for line in self._lines("drain", network, ("NET_ADMIN", "NET_RAW"), ask):
+            yield Connections(**json.loads(line))
+
+    def fetch_from(self, network: str, url: str) -> bytes:
+        """What a GET answers to a container on a network; MigrateError when nothing answers within 3 s."""
+        code = "import sys,urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1],timeout=3).read().decode())"
+        spec = RunSpec(self._image, ("-c", code, url), entrypoint="python3", network=network)
+        return self._docker.run_once(spec).encode()
+
+    def _nat(self, **ask: Any) -> list[str]:
+        lines = list(self._lines("nat", "host", ("NET_ADMIN", "NET_RAW"), ask))
+        return list(json.loads(lines[-1])["rules"])
+
+    def _lines(self, agent: str, network: str, capabilities: tuple[str, ...], ask: dict[str, Any]) -> Iterator[str]:
+        name = f"{self._name}-{agent}"
+        self._docker.remove(name)
+        source = (AGENTS / f"{agent}.py").read_text()
+        spec = RunSpec(
+            self._image,
+            ("-c", source, json.dumps(ask)),
+            name=name,
+            entrypoint="python3",
+            network=network,
+            cap_add=capabilities,
+            user="0",
+            labels={"migrate.swap": self.comment},
+        )
+        return self._docker.run_lines(spec)

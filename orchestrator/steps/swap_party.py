@@ -1,0 +1,93 @@
+"""The two sides of a port swap: who has the port and who gets it, whatever kind of container that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.clients.docker import ContainerFacts, Docker
+from orchestrator.errors import MigrateError
+from orchestrator.steps.swap_plan import ComposeService, Party, PlainContainer
+
+
+class Side(Protocol):
+    """Every method may be called again after it was killed half-way."""
+
+    def facts(self) -> ContainerFacts | None:
+        """The container now; None when there is none (yet)."""
+
+    def prepare(self) -> None:
+        """Does ahead of time what makes serve() quick."""
+
+    def serve(self) -> None:
+        """Starts it on its port."""
+
+    def park(self, grace_s: int) -> None:
+        """Stops it in a way that a restart of Docker does not bring it back."""
+
+
+class ContainerSide:
+    def __init__(self, docker: Docker, party: PlainContainer) -> None:
+        self._docker, self._party = docker, party
+
+    def facts(self) -> ContainerFacts | None:
+        return self._docker.find(self._party.name) or self._docker.find(self._party.parked)
+
+    def prepare(self) -> None:
+        """Nothing: it exists already."""
+
+    def serve(self) -> None:
+        facts = self._required()
+        if facts.name != self._party.name:
+            self._docker.rename(facts.name, self._party.name)
+        if facts.restart != self._party.restart:
+            self._docker.set_restart(self._party.name, self._party.restart)
+        if not facts.running:
+            self._docker.start(self._party.name)
+
+    def park(self, grace_s: int) -> None:
+        """The restart policy goes first: a daemon that restarts now must not bring it back beside its successor."""
+        facts = self._required()
+        if facts.restart != "no":
+            self._docker.set_restart(facts.name, "no")
+        if facts.running:
+            self._docker.stop(facts.name, grace_s)
+        if facts.name != self._party.parked:
+            self._docker.rename(facts.name, self._party.parked)
+
+    def _required(self) -> ContainerFacts:
+        facts = self.facts()
+        if facts is None:
+            raise MigrateError(
+                f"The container {self._party.name} is gone (it is not parked as {self._party.parked} either)",
+                hint="See what is there: docker ps --all",
+            )
+        return facts
+
+
+class ComposeSide:
+    def __init__(self, docker: Docker, party: ComposeService) -> None:
+        self._docker, self._party = docker, party
+        files, env = [Path(one) for one in party.files], [Path(one) for one in party.env_files]
+        self._compose = docker.compose(party.project, Path(party.directory), files, env)
+
+    def facts(self) -> ContainerFacts | None:
+        found = self._docker.containers(project=self._party.project, service=self._party.service)
+        return max(found, key=lambda one: one.running, default=None)
+
+    def prepare(self) -> None:
+        if self.facts() is None:
+            self._compose.create([self._party.service], no_deps=True)
+
+    def serve(self) -> None:
+        self._compose.up([self._party.service], no_deps=True)
+
+    def park(self, grace_s: int) -> None:
+        """A stopped service stays stopped with `unless-stopped`, which our own templates use."""
+        facts = self.facts()
+        if facts and facts.running:
+            self._compose.stop(self._party.service, grace_s=grace_s)
+
+
+def side(docker: Docker, party: Party) -> Side:
+    return ContainerSide(docker, party) if isinstance(party, PlainContainer) else ComposeSide(docker, party)

@@ -1,0 +1,183 @@
+"""The port swap on a real Docker Engine, while clients keep talking. Image: MIGRATE_TEST_PYTHON_IMAGE."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.clients.docker import Docker, RunSpec
+from orchestrator.clients.netfilter import Netfilter
+from orchestrator.errors import MigrateError
+from orchestrator.steps.swap import free_port
+from orchestrator.steps.swap_files import SwapFiles
+from orchestrator.steps.swap_helper import follow, start
+from orchestrator.steps.swap_plan import ComposeService, PlainContainer, SwapPlan, SwapResult, TempGateway
+from orchestrator.steps.swap_probe import who
+
+from swap_clients import Clients
+
+IMAGE = os.environ.get("MIGRATE_TEST_PYTHON_IMAGE", "migrate/python:dev")
+SERVER = Path(__file__).with_name("swap_server.py")
+pytestmark = pytest.mark.docker
+
+
+@dataclass
+class World:
+    """An original on its port, and a Compose project whose gateway is to take it."""
+
+    docker: Docker
+    stack: str
+    directory: Path
+    port: int
+
+    @property
+    def original(self) -> PlainContainer:
+        return PlainContainer(f"{self.stack}-ollama", f"{self.stack}-ollama-before-migrate", "always")
+
+    @property
+    def take_over(self) -> SwapPlan:
+        gateway = ComposeService(f"migrate-{self.stack}", str(self.directory), (str(self.directory / "compose.yaml"),), "gateway")
+        temp = TempGateway(
+            name=f"migrate-{self.stack}-swap",
+            image=IMAGE,
+            command=("python3", "/server.py"),
+            env={"ROLE": "swap", "STACK": self.stack},
+            mounts=((str(SERVER), "/server.py", True),),
+            networks=((f"{self.stack}-net", ("ollama", self.original.name)),),
+        )
+        return SwapPlan(
+            stack=self.stack, listen=("127.0.0.1",), port=self.port, old=self.original, new=gateway, temp=temp,
+            sidecar_image=IMAGE, drain_s=30, start_s=20, stop_grace_s=5,
+        )  # fmt: skip
+
+    @property
+    def restore(self) -> SwapPlan:
+        plan = self.take_over
+        return replace(plan, old=plan.new, new=plan.old, serves="ollama")
+
+    def swap(self, plan: SwapPlan) -> SwapResult:
+        start(self.directory, plan)
+        return follow(self.directory, lambda _: None)
+
+    def assert_only(self, role: str) -> None:
+        """The port is served by `role`, and nothing of the swap is left."""
+        assert who("127.0.0.1", self.port, self.stack) == role
+        assert Netfilter(self.docker, IMAGE, self.stack).rules() == []
+        assert self.docker.find(self.take_over.temp.name) is None
+        assert self.docker.containers(labels={"migrate.swap": f"migrate:{self.stack}"}) == []
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    docker = Docker()
+    if docker.version() is None or not docker.image_exists(IMAGE):
+        pytest.skip(f"needs a Docker Engine with the image {IMAGE}")
+    stack = f"swaptest-{uuid.uuid4().hex[:6]}"
+    world = World(docker, stack, tmp_path, free_port())
+    gateway = {
+        "image": IMAGE, "command": ["python3", "/server.py"], "restart": "unless-stopped",
+        "environment": {"ROLE": "final", "STACK": stack}, "volumes": [f"{SERVER}:/server.py:ro"],
+        "ports": [f"127.0.0.1:{world.port}:11434"], "networks": {"outer": {"aliases": ["ollama"]}},
+    }  # fmt: skip
+    outer = {"name": f"{stack}-net", "external": True}
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump({"services": {"gateway": gateway}, "networks": {"outer": outer}}))
+    docker._cli.docker("network", "create", f"{stack}-net")
+    docker.run(
+        RunSpec(
+            IMAGE, ("python3", "/server.py"), name=world.original.name, env={"ROLE": "ollama"}, restart="always",
+            mounts=[(str(SERVER), "/server.py", True)], publish=[("127.0.0.1", world.port, 11434)],
+            network=f"{stack}-net", aliases=["ollama"],
+        )  # fmt: skip
+    )
+    for _ in range(100):
+        if who("127.0.0.1", world.port, stack) == "ollama":
+            break
+        time.sleep(0.1)
+    yield world
+    holder = SwapFiles(tmp_path).holder()
+    if holder:
+        os.kill(holder, signal.SIGKILL)
+    Netfilter(docker, IMAGE, stack).remove()
+    docker.compose(f"migrate-{stack}", tmp_path, [tmp_path / "compose.yaml"]).down()
+    for name in (world.original.name, world.original.parked, world.take_over.temp.name):
+        docker.remove(name)
+    docker._cli.docker("network", "rm", f"{stack}-net")
+
+
+def test_take_over_and_restore_lose_nothing(world: World) -> None:
+    before = world.docker.inspect(world.original.name)
+    with Clients(world.port) as clients:
+        time.sleep(3)
+        taken = world.swap(world.take_over)
+        world.assert_only("final")
+        time.sleep(1)
+        given_back = world.swap(world.restore)
+        world.assert_only("ollama")
+        time.sleep(1)
+    assert clients.failures == []
+    assert {outcome for _, outcome in clients.outcomes} == {"complete"}
+    assert min(clients.complete(server) for server in ("ollama", "swap", "final")) > 0
+    for result in (taken, given_back):
+        assert (result.outcome, result.mode, result.refused, result.cut) == ("moved", "redirect", 0, 0)
+        assert result.waited_streams > 0
+    after = world.docker.inspect(world.original.name)
+    assert (after.id, after.restart, after.networks) == (before.id, "always", before.networks)
+
+
+def test_killed_helper_is_continued_and_the_port_answered_all_along(world: World) -> None:
+    rng = random.Random(int(os.environ.get("MIGRATE_TEST_SEED", "11")))
+    kills = int(os.environ.get("MIGRATE_TEST_KILLS", "4"))
+    with Clients(world.port, per_second=10, pools=3, seconds=(0.5, 1.5)) as clients:
+        for plan, role in ((world.take_over, "final"), (world.restore, "ollama")) * max(1, kills // 4):
+            for _ in range(2):
+                start(world.directory, plan)
+                time.sleep(rng.uniform(0.05, 5))
+                holder = SwapFiles(world.directory).holder()
+                if holder:
+                    os.kill(holder, signal.SIGKILL)
+                time.sleep(rng.uniform(0, 1))
+            result = world.swap(plan)
+            assert result.outcome == "moved"
+            world.assert_only(role)
+    assert clients.failures == []
+
+
+def test_back_to_back_when_redirecting_is_forbidden(world: World) -> None:
+    taken = world.swap(replace(world.take_over, redirect="never"))
+    world.assert_only("final")
+    assert (taken.outcome, taken.mode) == ("moved", "back-to-back")
+    assert taken.gap_s < 2
+    given_back = world.swap(replace(world.restore, redirect="never"))
+    world.assert_only("ollama")
+    assert given_back.gap_s < 2
+
+
+def test_streams_that_outlast_the_wait_undo_the_swap(world: World) -> None:
+    with Clients(world.port, per_second=2, pools=0, seconds=(12, 12)) as clients:
+        time.sleep(1)
+        with pytest.raises(MigrateError, match="still open after 2 s"):
+            world.swap(replace(world.take_over, drain_s=2))
+        time.sleep(11)
+    world.assert_only("ollama")
+    assert clients.failures == [] or {failure.split(":")[0] for failure in clients.failures} == {"swap"}
+    assert clients.complete("ollama") > 0
+
+
+def test_a_gateway_that_does_not_answer_gives_the_port_back(world: World) -> None:
+    compose = world.directory / "compose.yaml"
+    compose.write_text(compose.read_text().replace("/server.py\n", "/missing.py\n", 1))
+    with Clients(world.port, per_second=5, pools=2, seconds=(0.5, 1)) as clients:
+        with pytest.raises(MigrateError, match="stays where it was"):
+            world.swap(replace(world.take_over, start_s=3))
+        world.assert_only("ollama")
+    assert clients.failures == []
+    assert world.docker.inspect(world.original.name).restart == "always"
