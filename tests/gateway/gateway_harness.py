@@ -1,0 +1,150 @@
+"""The real nginx in the gateway's image, on the host's network, with our configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import jinja2
+
+TEMPLATES = Path(__file__).parents[2] / "templates" / "gateway"
+IMAGE = os.environ.get("GATEWAY_IMAGE", "migrate/gateway:dev")
+TOKEN = "t0ken-of-the-test"
+ROUTE, EMBED, FIXED, STICKY = "llama3.1:8b", "nomic-embed-text:latest", "fixed:latest", "sticky:latest"
+
+
+def route(engine: str = "one", **changes) -> dict:
+    return {
+        "engine": engine,
+        "names": [],
+        "served": "x",
+        "direct": True,
+        "kind": "generate",
+        "failover": True,
+        **changes,
+    }
+
+
+ROUTES = {
+    ROUTE: route(names=["meta-llama/Llama-3.1-8B-Instruct"]),
+    EMBED: route(kind="embedding", direct=False, failover=False),
+    FIXED: route(failover=False),
+    STICKY: route(sticky=True),
+}
+
+
+def docker(*argv: str) -> str:
+    done = subprocess.run(["docker", *argv], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"docker {' '.join(argv)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+@dataclass
+class Ports:
+    """Loopback ports; everything listens below one base."""
+
+    base: int
+
+    public = property(lambda self: self.base)
+    control = property(lambda self: self.base + 1)
+    ollama = property(lambda self: self.base + 2)
+    adapter = property(lambda self: self.base + 3)
+    engine = property(lambda self: self.base + 4)
+
+
+class Nginx:
+    """A gateway container; `folder` holds its configuration and state and outlives it."""
+
+    def __init__(self, folder: Path, ports: Ports, *, workers: int = 2) -> None:
+        self.folder, self.ports = folder, ports
+        self.container = f"migrate-gwtest-{uuid.uuid4().hex[:8]}"
+        self.public = f"http://127.0.0.1:{ports.public}"
+        self.control = f"http://127.0.0.1:{ports.control}"
+        self.etc, self.state = folder / "etc", folder / "state"
+        self._write(workers)
+
+    def _write(self, workers: int) -> None:
+        self.etc.mkdir(parents=True, exist_ok=True)
+        (self.etc / "lua").mkdir(exist_ok=True)  # where the templates are mounted
+        self.state.mkdir(exist_ok=True)
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        p = self.ports
+        text = environment.from_string((TEMPLATES / "nginx.conf.j2").read_text()).render(
+            resolver="",
+            workers=workers,
+            public_listen=f"127.0.0.1:{p.public}",
+            control_listen=f"127.0.0.1:{p.control}",
+            ollama=f"127.0.0.1:{p.ollama}",
+            adapter=f"127.0.0.1:{p.adapter}",
+            engines={"one": f"127.0.0.1:{p.engine}"},
+            state_dir="/var/lib/gateway",
+            etc_dir="/etc/gateway",
+            pid="/var/lib/gateway/nginx.pid",
+        )
+        (self.etc / "nginx.conf").write_text(text)
+        config = {
+            "stack": "demo",
+            "role": "final",
+            "ollama": "o",
+            "adapter": "a",
+            "engines": {"one": "e"},
+            "routes": ROUTES,
+        }
+        (self.etc / "config.json").write_text(json.dumps(config))
+        (self.etc / "token").write_text(TOKEN + "\n")
+
+    def start(self) -> None:
+        docker("run", "-d", "--name", self.container, "--network", "host",
+               "-v", f"{self.etc}:/etc/gateway:ro", "-v", f"{TEMPLATES / 'lua'}:/etc/gateway/lua:ro",
+               "-v", f"{self.state}:/var/lib/gateway", IMAGE,
+               "openresty", "-c", "/etc/gateway/nginx.conf", "-g", "daemon off;")  # fmt: skip
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.control}/health").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"the gateway did not start: {self.logs()}")
+
+    def logs(self) -> str:
+        done = subprocess.run(["docker", "logs", self.container], capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    def remove(self) -> None:
+        subprocess.run(["docker", "rm", "-f", self.container], capture_output=True)
+
+    def ask(self, method: str, path: str, **kwargs) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {TOKEN}"} | kwargs.pop("headers", {})
+        return httpx.request(method, self.control + path, headers=headers, timeout=30, **kwargs)
+
+    def status(self) -> dict:
+        return self.ask("GET", "/control/status").json()
+
+    def weights(self, weights: dict[str, float], version: int | None | str = "now") -> httpx.Response:
+        if version == "now":
+            version = self.status()["version"]
+        return self.ask("POST", "/control/weights", json={"version": version, "weights": weights, "by": "test"})
+
+    def records(self) -> list[dict]:
+        return [json.loads(line) for line in (self.state / "access.jsonl").read_text().splitlines()]
+
+    def record(self, count: int = 1) -> dict:
+        """Return the newest record once there are `count` of them."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            found = self.records()
+            if len(found) >= count:
+                return found[-1]
+            time.sleep(0.01)
+        raise AssertionError(f"no record number {count}: {self.records()}")
+
+    def forget_records(self) -> None:
+        path = self.state / "access.jsonl"
+        path.write_text("")

@@ -1,0 +1,162 @@
+"""What goes where, through the real nginx."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+from gateway_bench import Bench, chat
+from gateway_harness import EMBED, ROUTE, STICKY
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.mark.parametrize("weight", [0, 10, 50, 100])
+def test_the_weight_is_the_share_that_vllm_gets(bench: Bench, weight: float) -> None:
+    assert bench.nginx.weights({ROUTE: weight}).status_code == 200
+    total = 400
+    with httpx.Client() as client:
+        for _ in range(total):
+            client.post(f"{bench.nginx.public}/v1/chat/completions", json=chat()).raise_for_status()
+    share = 100 * len(bench.engine.seen) / total
+    assert len(bench.engine.seen) + len(bench.ollama.seen) == total
+    assert share == weight if weight in (0, 100) else abs(share - weight) < 10
+
+
+def test_a_weight_is_in_effect_for_the_next_request(bench: Bench) -> None:
+    for round_ in range(20):
+        weight = 100 if round_ % 2 == 0 else 0
+        version = bench.nginx.weights({ROUTE: weight}).json()["version"]
+        assert bench.chat().json()["from"] == ("engine" if weight else "ollama")
+        assert bench.nginx.record(round_ + 1)["version"] == version
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama3.1:8b",
+        "LLAMA3.1:8B",
+        "library/llama3.1:8b",
+        "registry.ollama.ai/library/llama3.1:8b",
+        "meta-llama/Llama-3.1-8B-Instruct",
+    ],
+)
+def test_every_spelling_of_a_name_is_the_route(bench: Bench, name: str) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    assert bench.chat(model=name).json()["from"] == "engine"
+    assert bench.nginx.record()["model"] == name
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "side"),
+    [
+        ("/api/chat", {"model": ROUTE, "messages": []}, "adapter"),
+        ("/api/generate", {"model": ROUTE, "prompt": "x"}, "adapter"),
+        ("/v1/completions", {"model": ROUTE, "prompt": "x"}, "adapter"),
+        ("/v1/messages", {"model": ROUTE, "messages": [], "max_tokens": 1}, "adapter"),
+        ("/v1/chat/completions", chat(temperature=2.5), "adapter"),
+        ("/v1/chat/completions", chat(), "engine"),
+        ("/v1/chat/completions", chat(model="other"), "ollama"),
+        ("/v1/chat/completions", chat(model=""), "ollama"),
+        ("/v1/chat/completions", {"messages": []}, "ollama"),
+        ("/v1/chat/completions", b'{"model": "llama3.1:8b", ', "ollama"),
+        ("/api/show", {"model": ROUTE}, "ollama"),
+        ("/api/pull", {"model": ROUTE}, "ollama"),
+        ("/api/create", {"model": ROUTE, "from": "x"}, "ollama"),
+        ("/api/delete", {"model": ROUTE}, "ollama"),
+    ],
+)
+def test_direct_adapter_or_ollama(bench: Bench, path: str, body: dict | bytes, side: str) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    assert bench.post(path, body).json()["from"] == side
+    seen = getattr(bench, side).seen[-1]
+    assert seen.path == path
+    assert seen.body == (body if isinstance(body, bytes) else httpx.Request("POST", "http://x", json=body).content)
+    assert seen.headers.get("X-Migrate-Route") == (ROUTE if side == "adapter" else None)
+    assert seen.headers.get("X-Migrate-Engine") == ("one" if side == "adapter" else None)
+    via = bench.nginx.record()["via"]
+    assert via == {"engine": "direct"}.get(side, side)
+
+
+def test_a_missing_content_type_is_the_adapters_business(bench: Bench) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    assert bench.post("/v1/chat/completions", json.dumps(chat()).encode()).json()["from"] == "adapter"
+
+
+def test_a_client_cannot_name_the_route_itself(bench: Bench) -> None:
+    headers = {"X-Migrate-Route": "evil", "X-Migrate-Engine": "evil"}
+    bench.post("/api/chat", {"model": "other"}, headers=headers)
+    assert "X-Migrate-Route" not in bench.ollama.seen[-1].headers
+    assert "X-Migrate-Engine" not in bench.ollama.seen[-1].headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "PUT"])
+@pytest.mark.parametrize("path", ["/", "/api/tags", "/api//x/y%2Fz?a=b%20c", "/v1/models/llama3.1:8b"])
+def test_all_else_reaches_ollama_untouched(bench: Bench, method: str, path: str) -> None:
+    host, port = "127.0.0.1", bench.nginx.ports.public
+    with httpx.Client() as client:
+        request = client.build_request(method, f"http://{host}:{port}/", headers={"Host": "my.host:1"})
+        request.url = request.url.copy_with(raw_path=path.encode())
+        answer = client.send(request)
+    assert answer.status_code == 200
+    seen = bench.ollama.seen[-1]
+    assert (seen.method, seen.path, seen.headers["Host"]) == (method, path, "my.host:1")
+    assert bench.nginx.record()["outcome"] == "complete"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_20_mb_body_with_the_model_last(bench: Bench, chunked: bool) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    content = 'say "model": \\ ' * (20_000_000 // 15)
+    decoy = {"properties": {"model": {"type": "string"}}}
+    body = json.dumps({"messages": [{"role": "user", "content": content}], "options": decoy, "model": ROUTE}).encode()
+
+    def parts():
+        for at in range(0, len(body), 100_001):
+            yield body[at : at + 100_001]
+
+    answer = httpx.post(f"{bench.nginx.public}/api/chat", content=parts() if chunked else body, timeout=60)
+    assert answer.json() == {"from": "adapter", "bytes": len(body)}
+    assert bench.adapter.seen[-1].body == body
+
+
+def test_a_body_past_64_mb_is_refused_in_the_protocols_form(bench: Bench) -> None:
+    answer = bench.post("/v1/chat/completions", b" " * (64 * 1024 * 1024 + 1))
+    assert answer.status_code == 413
+    assert "64 MB" in answer.json()["error"]["message"]
+
+
+def test_blobs_of_any_size_are_passed_on_while_they_come(bench: Bench) -> None:
+    size = 70 * 1024 * 1024
+    answer = httpx.post(f"{bench.nginx.public}/api/blobs/sha256:ab", content=b"x" * size, timeout=60)
+    assert answer.json()["bytes"] == size
+
+
+def test_an_embedding_route_is_never_split(bench: Bench) -> None:
+    assert bench.nginx.weights({EMBED: 50}).status_code == 400
+    bench.nginx.weights({EMBED: 100})
+    assert bench.post("/api/embed", {"model": "nomic-embed-text", "input": "x"}).json()["from"] == "adapter"
+
+
+def test_a_sticky_conversation_stays_and_only_moves_towards_vllm(bench: Bench) -> None:
+    conversations = [
+        [
+            {"role": "user", "content": f"conversation {n}"},
+            {"role": "assistant", "content": "a"},
+            {"role": "user", "content": "b"},
+        ]
+        for n in range(40)
+    ]
+    before: set[int] = set()
+    for weight in (20, 60, 100):
+        bench.nginx.weights({STICKY: weight})
+        on_vllm = set()
+        for n, messages in enumerate(conversations):
+            sides = {bench.chat(model="sticky", messages=messages[:length]).json()["from"] for length in (1, 3)}
+            assert len(sides) == 1
+            if sides == {"engine"}:
+                on_vllm.add(n)
+        assert before <= on_vllm
+        before = on_vllm
+    assert len(before) == 40
