@@ -11,7 +11,7 @@ from orchestrator.rendering.engine import model_of, routes_of
 from orchestrator.spec import Engine, Route, Spec
 
 # Words that stand for one token of the model itself: vLLM ends on them without being told.
-_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<\|?end_of_text\|?>")
+_SPECIAL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<\|?end_of_text\|?>")
 TOKEN_FILE = "/etc/gateway/token"  # noqa: S105 - where it is mounted, not what it says
 
 

@@ -71,7 +71,7 @@ def _memory(spec: Spec, engine: Engine) -> list[str]:
         return []
     # Both: the absolute budget sizes the cache, and the utilisation still rules the check at start-up.
     flags = ["--gpu-memory-utilization", str(engine.gpu_memory_utilization)]
-    if engine.task == "generate":
+    if engine.kv_cache:
         flags += ["--kv-cache-memory-bytes", str(engine.kv_cache)]
         flags += _value("--kv-cache-dtype", engine.kv_cache_dtype, unless="auto")
     return flags + _value("--tensor-parallel-size", engine.tensor_parallel, unless=1)
