@@ -1,0 +1,134 @@
+"""The proof of a whole spec: does what it asks for fit on these GPUs? Works on any spec, also a hand-written one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.decide.catalog import Catalog, Numbers
+from orchestrator.decide.mapping import gguf_numbers
+from orchestrator.decide.vram import Ask, GpuBudget, Share, ollama_footprint, others_on, share_of, spread
+from orchestrator.facts import Facts, Gpu, Loaded, Model
+from orchestrator.names import canonical
+from orchestrator.spec import Engine, Spec
+
+_KV_BITS = {"q8_0": 8.5, "q4_0": 4.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One inequality per GPU, and what could not be counted."""
+
+    budgets: tuple[GpuBudget, ...]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> list[str]:
+        return [f"GPU {one.gpu}: {one.problem}" for one in self.budgets if one.problem]
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.budgets), *self.unknown])
+
+
+def proof(spec: Spec, facts: Facts, catalog: Catalog) -> Proof:
+    """Return the VRAM inequality of every GPU that the spec uses."""
+    if spec.accelerator == "cpu":
+        return Proof((), ("no GPU: memory of the host is not counted",))
+    gpus = {gpu.index: gpu for gpu in facts.gpus}
+    alias = {gpu.uuid: gpu.index for gpu in facts.gpus}
+    unknown = [f"GPU {gpu} of the spec is not here" for gpu in _used(spec) if alias.get(gpu, gpu) not in gpus]
+    shares: dict[str, list[Share]] = {}
+    for name, engine in spec.engines.items():
+        ask = ask_of(spec, name, facts, catalog)
+        if ask is None:
+            unknown.append(f"engine {name}: the size of {engine.repo} is not known")
+            continue
+        for gpu in (gpus[alias.get(g, g)] for g in engine.gpus if alias.get(g, g) in gpus):
+            share = share_of(ask, gpu.total, engine.kv_cache, engine.gpu_memory_utilization)
+            shares.setdefault(gpu.index, []).append(share)
+    ollama, missing = _ollama(spec, facts, catalog, [alias.get(gpu, gpu) for gpu in spec.ollama.gpus])
+    others = others_on(facts.gpus, facts.ollama.loaded)
+    used = [gpu for index, gpu in gpus.items() if index in shares or index in ollama]
+    budgets = tuple(_budget(gpu, others, ollama, shares) for gpu in used)
+    return Proof(budgets, (*unknown, *missing))
+
+
+def _budget(gpu: Gpu, others: dict[str, int], ollama: dict[str, int], shares: dict[str, list[Share]]) -> GpuBudget:
+    taken = tuple(shares.get(gpu.index, ()))
+    return GpuBudget(gpu.index, gpu.total, others.get(gpu.index, 0), ollama.get(gpu.index, 0), taken)
+
+
+def _used(spec: Spec) -> list[str]:
+    return list(dict.fromkeys([*spec.ollama.gpus, *(gpu for one in spec.engines.values() for gpu in one.gpus)]))
+
+
+def ask_of(spec: Spec, name: str, facts: Facts, catalog: Catalog) -> Ask | None:
+    """Return what an engine of the spec asks for; None when nobody knows its size."""
+    engine: Engine = spec.engines[name]
+    known = catalog.by_repo(engine.repo)
+    if known:
+        numbers, scheme = known[0].numbers, known[1]
+    else:
+        routes = [model for model, route in spec.routes.items() if route.engine == name]
+        models = [m for m in facts.ollama.models if canonical(m.name) in map(canonical, routes)]
+        numbers, scheme = (gguf_numbers(models[0].architecture) if models else Numbers()), "bf16"
+    if not numbers.params_b:
+        return None
+    return Ask(
+        name=name,
+        numbers=numbers,
+        scheme=engine.quantization or scheme,
+        task=engine.task,
+        max_model_len=engine.max_model_len,
+        max_num_seqs=engine.max_num_seqs,
+        batched_tokens=engine.max_num_batched_tokens,
+        tensor_parallel=engine.tensor_parallel,
+        eager=engine.enforce_eager,
+        kv_dtype=engine.kv_cache_dtype,
+    )
+
+
+def pinned_bytes(
+    names: tuple[str, ...], facts: Facts, catalog: Catalog, context: int, parallel: int, kv_bits: float = 16
+) -> tuple[int, tuple[str, ...]]:
+    """Return what Ollama needs to hold these models at once, and the models that nobody knows."""
+    total, missing = 0, []
+    for name in names:
+        model = next((m for m in facts.ollama.models if canonical(m.name) == canonical(name)), None)
+        found = catalog.find(name)
+        numbers = found.entry.numbers if found else Numbers()
+        if model is None and found is None:
+            missing.append(f"Ollama: the size of {name} is not known")
+            continue
+        model = model or _typical(name, numbers, catalog)
+        own = gguf_numbers(model.architecture)
+        numbers = own if own.kv_token else numbers
+        embeds = model.kind == "embedding"
+        length = min(context, numbers.max_context or context)
+        loaded = _loaded(facts, name)
+        total += ollama_footprint(model, numbers, length, 1 if embeds else parallel, loaded, kv_bits)
+    return total, tuple(missing)
+
+
+def _loaded(facts: Facts, name: str) -> Loaded | None:
+    return next((one for one in facts.ollama.loaded if canonical(one.name) == canonical(name)), None)
+
+
+def _typical(name: str, numbers: Numbers, catalog: Catalog) -> Model:
+    """Return a library model that is not installed here, with the file size of its default quantisation."""
+    family = canonical(name).partition(":")[0]
+    quant = catalog.families.get(family, (None, None))[1] or "Q4_K_M"
+    bits = catalog.quants.get(quant, (4.89, ""))[0] or 4.89
+    return Model(name, size=round((numbers.params_b or 0) * 1e9 * bits / 8))
+
+
+def _ollama(
+    spec: Spec, facts: Facts, catalog: Catalog, gpus: list[str]
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    ollama = spec.ollama
+    kv_bits = _KV_BITS.get(ollama.env.get("OLLAMA_KV_CACHE_TYPE", ""), 16)
+    total, missing = pinned_bytes(
+        ollama.pinned, facts, catalog, ollama.context_length or 4096, ollama.num_parallel or 1, kv_bits
+    )
+    apart = len(gpus) > 1 and ollama.env.get("OLLAMA_SCHED_SPREAD") in ("1", "true")
+    # Without spreading Ollama takes any one of its GPUs, so each must have the room.
+    return dict.fromkeys(gpus, spread(total, len(gpus)) if apart else total), missing

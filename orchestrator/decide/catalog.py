@@ -1,0 +1,225 @@
+"""The packaged catalogue: Ollama's library names and their Hugging Face repositories, as data."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from orchestrator.names import canonical
+
+_SIZE = re.compile(r"^(\d+x\d+(?:\.\d+)?b|e?\d+(?:\.\d+)?[bmk])(?:-a\d+(?:\.\d+)?[bm])?(?=-|$)")
+_QUANT = re.compile(
+    r"(?:^|-)(q[2-8]_(?:0|1|k)(?:_(?:s|m|l|xl))?|iq[1-4]_(?:xxs|xs|s|m|nl)|tq[12]_0|fp16|f16|bf16|fp32|f32"
+    r"|mxfp4|mxfp8|nvfp4|int4|int8|fp8)$"
+)
+_SAME_AS_NONE = {"instruct", "chat", "it", "qat"}
+_BASE = {"text", "base", "code"}
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The shape of a model; None where nobody has said. kv_token is in bytes at 16 bit, all layers."""
+
+    params_b: float | None = None
+    layers: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    hidden: int | None = None
+    intermediate: int | None = None
+    vocab: int | None = None
+    kv_token: int | None = None
+    max_context: int | None = None
+    native: str = "bf16"        # scheme of the repository as published: bf16, fp8 or mxfp4
+    mla: bool = False           # one latent vector per token, on every tensor-parallel rank
+    vision: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model of Ollama's library and where its weights are published."""
+
+    name: str
+    tags: tuple[str, ...]
+    repo: str
+    task: str
+    numbers: Numbers
+    supported: bool = True
+    implementation: str = ""
+    architecture: str = ""
+    gated: bool = False
+    gate_unsure: bool = False
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
+    quantized: tuple[tuple[str, str], ...] = ()     # (repository, scheme)
+    base_repo: str | None = None
+    aliases: tuple[str, ...] = ()
+    trust_remote_code: bool = False
+    paired: bool = True         # the pairing is stated somewhere, not inferred from the name
+
+    def repositories(self) -> dict[str, str]:
+        """Return every repository of this model with its scheme."""
+        same = [self.repo, *self.aliases, *([self.base_repo] if self.base_repo else [])]
+        return dict.fromkeys(same, self.numbers.native) | dict(self.quantized)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the catalogue says of a name. confidence: exact, likely, or guess."""
+
+    entry: Entry
+    confidence: str
+    repo: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    source: str
+    vllm: str
+    entries: tuple[Entry, ...]
+    families: dict[str, tuple[str | None, str | None]]
+    quants: dict[str, tuple[float | None, str]]     # GGUF quantisation: bits per weight, nearest scheme
+    architectures: dict[str, dict[str, Any]]
+    tool_parsers: frozenset[str]
+    reasoning_parsers: frozenset[str]
+
+    def named(self, name: str) -> list[Entry]:
+        return [entry for entry in self.entries if entry.name == name]
+
+    def by_repo(self, repo: str) -> tuple[Entry, str] | None:
+        """Return the entry that a repository belongs to, and the repository's scheme."""
+        wanted = repo.lower()
+        for entry in self.entries:
+            for known, scheme in entry.repositories().items():
+                if known.lower() == wanted:
+                    return entry, scheme
+        return None
+
+    def find(self, name: str) -> Found | None:
+        """Return what a name of Ollama's library stands for; None for other hosts, users and unknown names."""
+        model, _, tag = canonical(name).partition(":")
+        entries = self.named(model)
+        if "/" in model or not entries:
+            return None
+        if tag == "latest":
+            tag = (self.families.get(model, (None, None))[0] or entries[0].tags[0]).lower()
+        exact = next((e for e in entries if tag in (t.lower() for t in e.tags)), None)
+        if exact:
+            return Found(exact, "exact", exact.repo, f"the catalogue has {model}:{tag}")
+        return self._nearest(model, tag, entries)
+
+    def _nearest(self, model: str, tag: str, entries: list[Entry]) -> Found | None:
+        plain = _QUANT.sub("", tag)
+        size = _SIZE.match(plain)
+        if plain and not size:
+            candidates = [e for e in entries if plain in (t.lower() for t in e.tags)] or entries
+        elif not plain:
+            default = (self.families.get(model, (None, None))[0] or "").lower()
+            candidates = [e for e in entries if default in e.tags] or entries[:1]
+        else:
+            assert size is not None
+            candidates = [e for e in entries if any(_size_of(t) == size[1] for t in e.tags)]
+        if not candidates:
+            return None
+        words = _words(plain, size[0] if size else "")
+        best = max(candidates, key=lambda entry: _score(entry, words, quantised=plain != tag))
+        return _judge(best, model, tag, words)
+
+
+def _size_of(tag: str) -> str | None:
+    found = _SIZE.match(tag.lower())
+    return found[1] if found else None
+
+
+def _whole_size(tag: str) -> str:
+    found = _SIZE.match(tag.lower())
+    return found[0] if found else ""
+
+
+def _words(tag: str, size: str) -> set[str]:
+    return {word for word in tag.removeprefix(size).split("-") if word}
+
+
+def _score(entry: Entry, words: set[str], *, quantised: bool) -> float:
+    text = f"{entry.repo} {' '.join(entry.tags)}".lower()
+    own = min(len(_words(_QUANT.sub("", tag.lower()), _whole_size(tag)) - words) for tag in entry.tags)
+    has_quant = any(_QUANT.search(tag.lower()) for tag in entry.tags)
+    return 2 * sum(word in text for word in words) - own + (0.5 if has_quant == quantised else 0)
+
+
+def _judge(entry: Entry, model: str, tag: str, words: set[str]) -> Found:
+    if words & _BASE and entry.base_repo:
+        reason = f"{model}:{tag} is the base model, which has no chat template"
+        return Found(entry, "likely", entry.base_repo, reason)
+    text = f"{entry.repo} {' '.join(entry.tags)}".lower()
+    strange = sorted(word for word in words - _SAME_AS_NONE if word not in text)
+    if strange:
+        reason = f"the catalogue does not know what {' '.join(strange)} means in {model}:{tag}"
+        return Found(entry, "guess", entry.repo, reason)
+    return Found(entry, "likely", entry.repo, f"{model}:{tag} is {model}:{entry.tags[0]} but for its quantisation")
+
+
+@cache
+def load() -> Catalog:
+    """Return the packaged catalogue; a few milliseconds, once."""
+    data = json.loads(resources.files("orchestrator").joinpath("data/catalog.json").read_text(encoding="utf-8"))
+    return Catalog(
+        source=data["source"],
+        vllm=data["vllm"],
+        entries=tuple(_entry(item) for item in data["models"]),
+        families={name: (tag, quant) for name, (tag, quant) in data["families"].items()},
+        quants={name: (bits, nearest) for name, (bits, nearest) in data["quants"].items()},
+        architectures=data["architectures"],
+        tool_parsers=frozenset(data["tool_parsers"]),
+        reasoning_parsers=frozenset(data["reasoning_parsers"]),
+    )
+
+
+def _kv_token(item: dict[str, Any]) -> int | None:
+    """Return the cache per token; decoders that embed keep one too, encoders do not."""
+    stated: int | None = item.get("kv_bytes_per_token_16bit")
+    decoder = item["task"] == "embed" and item.get("architecture", "").endswith("ForCausalLM")
+    return 4 * int(item["layers"]) * int(item["kv_heads"]) * int(item["head_dim"]) if decoder else stated
+
+
+def _entry(item: dict[str, Any]) -> Entry:
+    dtype = str(item.get("dtype", "bfloat16"))
+    numbers = Numbers(
+        params_b=item.get("params_b"),
+        layers=item.get("layers"),
+        heads=item.get("heads"),
+        kv_heads=item.get("kv_heads"),
+        head_dim=item.get("head_dim"),
+        hidden=item.get("hidden"),
+        intermediate=item.get("intermediate"),
+        vocab=item.get("vocab"),
+        kv_token=_kv_token(item),
+        max_context=item.get("max_context"),
+        native="fp8" if dtype.startswith("fp8") else "mxfp4" if dtype.startswith("mxfp4") else "bf16",
+        mla="MLA" in item.get("kv_note", ""),
+        vision=item["task"] == "vision",
+    )
+    return Entry(
+        name=item["name"],
+        tags=tuple(item["tags"]),
+        repo=item["hf"],
+        task=item["task"],
+        numbers=numbers,
+        supported=bool(item.get("vllm_supported")),
+        implementation=item.get("vllm_impl", ""),
+        architecture=item.get("architecture", ""),
+        gated=item.get("gated") in (True, "maybe"),
+        gate_unsure=item.get("gated") == "maybe",
+        tool_parser=item.get("tool_parser"),
+        reasoning_parser=item.get("reasoning_parser"),
+        quantized=tuple((repo, scheme) for repo, scheme in item["quantized"]),
+        base_repo=item.get("base_repo"),
+        aliases=tuple(item.get("aliases", ())),
+        trust_remote_code=item.get("trust_remote_code", False),
+        paired=item["verified"].get("pairing") is True,
+    )

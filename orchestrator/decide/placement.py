@@ -1,0 +1,199 @@
+"""Which GPU each engine takes: a GPU of its own first, then a shared one with less of everything, else a no."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from orchestrator.decide.mapping import Mapping
+from orchestrator.decide.vram import SPARE, Ask, GpuBudget, Share, family, fit, gib, minimum_capability, spread
+from orchestrator.facts import Gpu
+
+_ORDER = ("bf16", "mxfp4", "fp8", "int8", "int4", "nvfp4")
+_ENOUGH = 2.0       # requests of full length at once that a first choice should hold
+HELP = (
+    "another GPU, a shorter context, or a smaller model on the Ollama side would help; taking turns on one GPU "
+    "(one engine resident at a time) is not offered yet"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An engine and its GPUs."""
+
+    mapping: Mapping
+    repo: str
+    share: Share
+    gpus: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where everything goes. `refused`: model name to reason."""
+
+    home: tuple[str, ...]       # the GPUs on which Ollama's pinned models are
+    placed: tuple[Placed, ...]
+    refused: dict[str, str]
+    budgets: tuple[GpuBudget, ...]
+
+    @property
+    def shared(self) -> bool:
+        return any(set(one.gpus) & set(self.home) for one in self.placed)
+
+
+@dataclass(slots=True)
+class _Board:
+    """Room per GPU while engines are being placed; bytes."""
+
+    gpus: dict[str, Gpu]
+    others: dict[str, int]
+    home: tuple[str, ...]
+    ollama: int                 # per GPU of `home`
+    shares: dict[str, list[Share]] = field(default_factory=dict)
+
+    def room(self, gpu: str) -> int:
+        return self.budget(gpu).left - SPARE
+
+    def budget(self, gpu: str) -> GpuBudget:
+        ollama = self.ollama if gpu in self.home else 0
+        shares = tuple(self.shares.get(gpu, ()))
+        return GpuBudget(gpu, self.gpus[gpu].total, self.others.get(gpu, 0), ollama, shares)
+
+
+def place(
+    mappings: list[Mapping],
+    gpus: tuple[Gpu, ...],
+    others: dict[str, int],
+    ollama: int,
+    *,
+    context: int,
+    max_num_seqs: int = 16,
+    prefer: tuple[str, ...] = (),
+) -> Placement:
+    """Return the best placement with Ollama's pinned models (`ollama` bytes) resident beside the engines.
+
+    Best: fewest refusals, then fewest engines that share a GPU with Ollama, then Ollama where it is today.
+    """
+    boards = [
+        _Board({gpu.index: gpu for gpu in gpus}, others, home, spread(ollama, len(home)))
+        for home in _homes(gpus, others, ollama)
+    ]
+    tries = [_greedy(mappings, board, context, max_num_seqs) for board in boards]
+    if not tries:
+        reason = f"Ollama's pinned models need {gib(ollama)}; no set of these GPUs has room for them"
+        return Placement((), (), {one.model: reason for one in mappings}, ())
+    return min(tries, key=lambda found: _rank(found, prefer))
+
+
+def _rank(found: Placement, prefer: tuple[str, ...]) -> tuple[int, int, int, int]:
+    sharing = sum(bool(set(one.gpus) & set(found.home)) for one in found.placed)
+    lost = sum(_ORDER.index(family(one.share.ask.scheme)) for one in found.placed)
+    return len(found.refused), sharing, lost, 0 if set(found.home) <= set(prefer) else 1
+
+
+def _homes(gpus: tuple[Gpu, ...], others: dict[str, int], ollama: int) -> list[tuple[str, ...]]:
+    """Return where Ollama can live: on each GPU that holds it, or over as few as do."""
+    room = {gpu.index: gpu.total - others.get(gpu.index, 0) - SPARE for gpu in gpus}
+    homes: list[tuple[str, ...]] = [(index,) for index, free in room.items() if free >= ollama]
+    largest = sorted(room, key=lambda index: -room[index])
+    for count in range(2, len(largest) + 1):
+        if min(room[index] for index in largest[:count]) >= spread(ollama, count):
+            return [*homes, tuple(sorted(largest[:count]))]
+    return homes
+
+
+def _greedy(mappings: list[Mapping], board: _Board, context: int, max_num_seqs: int) -> Placement:
+    placed, refused = [], {}
+    for mapping in sorted(mappings, key=lambda one: -(one.numbers.params_b or 0)):
+        found = _best(mapping, board, context, max_num_seqs)
+        if isinstance(found, str):
+            refused[mapping.model] = found
+            continue
+        placed.append(found)
+        for gpu in found.gpus:
+            board.shares.setdefault(gpu, []).append(found.share)
+    order = {one.model: at for at, one in enumerate(mappings)}
+    placed.sort(key=lambda one: order[one.mapping.model])
+    budgets = tuple(board.budget(gpu) for gpu in board.gpus)
+    return Placement(board.home, tuple(placed), refused, budgets)
+
+
+def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> Placed | str:
+    if not mapping.numbers.params_b or (mapping.kind == "generate" and not mapping.numbers.kv_token):
+        return "its size is not known, so no memory can be promised; give gpus and kv_cache in migrate.yaml"
+    closest = ""
+    length = min(context, mapping.numbers.max_context or context)
+    for enough in (_ENOUGH, 1.0):
+        for repo, scheme, gpus, ask, why in _options(mapping, board, length, max_num_seqs):
+            room = min(board.room(gpu) for gpu in gpus)
+            total = min(board.gpus[gpu].total for gpu in gpus)
+            share = fit(ask, total, room)
+            if share and share.sequences >= enough:
+                return Placed(mapping, repo, share, gpus, why)
+            needed = ask.weights() + ask.one_sequence() + ask.activations(total) + ask.graphs() + ask.context()
+            least = f"{scheme} weights ({repo}) need {gib(needed)} for one request of {length} tokens"
+            closest = f"{least}; GPU {'+'.join(gpus)} has room for {gib(room)}"
+    return f"{closest or 'no GPU here can run it (compute capability 7.5 or newer is needed)'}. {HELP}"
+
+
+def _options(
+    mapping: Mapping, board: _Board, length: int, max_num_seqs: int
+) -> Iterator[tuple[str, str, tuple[str, ...], Ask, tuple[str, ...]]]:
+    """Yield ways to run a model, the most wanted first: own GPU before a shared one, less loss before more."""
+    ask = Ask(mapping.model, mapping.numbers, mapping.scheme, mapping.task, length, max_num_seqs)
+    apart = [gpu for gpu in board.gpus if gpu not in board.home]
+    for gpus, sharing in ((apart, False), (list(board.gpus), True)):
+        for repo, scheme in _repositories(mapping):
+            able = [gpu for gpu in gpus if board.gpus[gpu].compute_capability >= minimum_capability(scheme)]
+            for group in _groups(able, board, mapping):
+                if sharing and not set(group) & set(board.home):
+                    continue
+                base = replace(ask, scheme=scheme, tensor_parallel=len(group))
+                why = _why(repo, scheme, mapping, group, sharing)
+                yield repo, scheme, group, base, why
+    for repo, scheme in _repositories(mapping)[-1:]:
+        for gpu in board.gpus:
+            if board.gpus[gpu].compute_capability >= max(8.9, minimum_capability(scheme)):
+                lean = replace(ask, scheme=scheme, eager=True, kv_dtype="fp8", max_num_seqs=min(4, max_num_seqs))
+                why = (*_why(repo, scheme, mapping, (gpu,), gpu in board.home), "8-bit cache and no CUDA graphs")
+                yield repo, scheme, (gpu,), lean, why
+
+
+def _repositories(mapping: Mapping) -> list[tuple[str, str]]:
+    """Return the repository as it is, then one per smaller kind of weights; the first named of each kind."""
+    found = {family(mapping.scheme): (mapping.repo or "", mapping.scheme)}
+    if mapping.confidence != "given":
+        own = (mapping.repo or "").partition("/")[0]
+        for repo, scheme in sorted(mapping.quantized, key=lambda item: _trust(item[0], item[1], own)):
+            found.setdefault(family(scheme), (repo, scheme))
+    start = _ORDER.index(family(mapping.scheme))
+    return [found[kind] for kind in _ORDER[start:] if kind in found]
+
+
+def _trust(repo: str, scheme: str, own: str) -> tuple[int, int]:
+    """Order repositories of one kind: the author's own, then known quantisers; w4a16 before AWQ before GPTQ."""
+    owner = repo.partition("/")[0]
+    who = 0 if owner == own else 1 if owner in ("RedHatAI", "nvidia") else 2 if owner == "hugging-quants" else 3
+    how = ("w4a16", "awq", "gptq-int4", "fp8-dynamic", "fp8")
+    return who, how.index(scheme) if scheme in how else len(how)
+
+
+def _groups(able: list[str], board: _Board, mapping: Mapping) -> list[tuple[str, ...]]:
+    """Return single GPUs, the roomiest first, then sets of equal GPUs for tensor parallelism."""
+    roomy = sorted(able, key=lambda gpu: -board.room(gpu))
+    groups: list[tuple[str, ...]] = [(gpu,) for gpu in roomy]
+    heads = mapping.numbers.heads or 0
+    for size in (2, 4, 8):
+        equal = [gpu for gpu in roomy if roomy and board.gpus[gpu].total == board.gpus[roomy[0]].total]
+        if len(equal) >= size and heads and heads % size == 0:
+            groups.append(tuple(sorted(equal[:size])))
+    return groups
+
+
+def _why(repo: str, scheme: str, mapping: Mapping, group: tuple[str, ...], sharing: bool) -> tuple[str, ...]:
+    where = "shares a GPU with Ollama" if sharing else "has a GPU apart from Ollama's"
+    if len(group) > 1:
+        where += f"; split over {len(group)} GPUs"
+    what = "weights as published" if repo == mapping.repo else f"{scheme} weights, as the published ones do not fit"
+    return where, what

@@ -1,0 +1,71 @@
+"""Compile the catalogue of models (YAML with sources and notes) into what the product carries (compact JSON).
+
+Run: python tools/catalog.py catalogue.yaml > orchestrator/data/catalog.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KEPT = (
+    "task", "architecture", "vllm_impl", "vllm_supported", "gated", "tool_parser", "reasoning_parser", "params_b",
+    "active_params_b", "layers", "kv_heads", "heads", "head_dim", "hidden", "intermediate", "vocab",
+    "kv_bytes_per_token_16bit", "max_context", "dtype", "base_repo", "aliases", "kv_note",
+)  # fmt: skip
+
+
+def entry(model: dict[str, Any]) -> dict[str, Any]:
+    """Return one model without empty values, sources and prose."""
+    own = model["ollama"]
+    tags = [str(tag).split(" ")[0] for tag in (own["tag"], *(own.get("other_tags") or []))]
+    found: dict[str, Any] = {"name": own["name"], "tags": tags, "hf": model["hf"]}
+    found |= {key: model[key] for key in KEPT if model.get(key) not in (None, [], "")}
+    if (model.get("extra") or {}).get("trust_remote_code"):
+        found["trust_remote_code"] = True
+    bits = (model.get("extra") or {}).get("bits_per_weight")
+    if bits is not None:
+        found["native_bits"] = bits
+    found["quantized"] = [[item["repo"], item["scheme"]] for item in model["quantized"]]
+    found["verified"] = {key: value for key, value in model["verified"].items() if key in ("pairing", "numbers")}
+    return found
+
+
+def main(source: str) -> None:
+    data = yaml.load(Path(source).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    rules = data["rules"]
+    compiled = {
+        "source": "Ollama names paired with Hugging Face repositories from public sources; architecture numbers from "
+        "the models' own config.json as packaged by public projects; parser and class names from vLLM "
+        f"{data['meta']['vllm']}. Existence and gating on the Hub are not probed here.",
+        "made": data["meta"]["made"],
+        "vllm": data["meta"]["vllm"],
+        "quants": {
+            name: [quant["bits_per_weight"], quant["nearest"]] for name, quant in rules["gguf_quants"].items()
+        },
+        "architectures": rules["gguf_architectures"],
+        "tool_parsers": rules["vllm_registry"]["tool_parsers"],
+        "reasoning_parsers": rules["vllm_registry"]["reasoning_parsers"],
+        "families": {
+            name: [family["default_tag"], family.get("default_quant")] for name, family in data["families"].items()
+        },
+        "models": [entry(model) for model in data["models"]],
+    }
+    lines = [f"{json.dumps(key)}:{body(value)}" for key, value in compiled.items()]
+    sys.stdout.write("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def body(value: Any) -> str:
+    """Return JSON with one line per element of a list of objects, so that a diff can be read."""
+    compact = {"ensure_ascii": False, "separators": (",", ":")}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(json.dumps(item, **compact) for item in value) + "\n]"
+    return json.dumps(value, **compact)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
