@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Judgement = Literal["pass", "fail", "inconclusive"]
+SideName = Literal["ollama", "vllm"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,6 @@ class Verdict:
 class Side:
     """Where one side is reached: a base URL below which /v1 lies, and the headers that its door asks for."""
 
-    name: Literal["ollama", "vllm"]
+    name: SideName
     base_url: str
     headers: dict[str, str] = field(default_factory=dict)

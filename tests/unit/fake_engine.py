@@ -30,6 +30,7 @@ class Reply:
 class Engine:
     def __init__(self, behave=lambda body: Reply()):
         self.behave, self.bodies, self.headers = behave, [], []
+        self.on_end = lambda: None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -66,7 +67,10 @@ class Engine:
                 if reply.hang:
                     await reader.read()
                     return
-                await self._answer(writer, body, reply)
+                try:
+                    await self._answer(writer, body, reply)
+                finally:
+                    self.on_end()
                 if reply.cut:
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
