@@ -22,7 +22,7 @@ from orchestrator.adapter.engine import Engines
 from orchestrator.adapter.inbound import body_of, name_of
 from orchestrator.adapter.native_answer import NativeAnswer
 from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, unknown_model, v1_error
-from orchestrator.adapter.respond import Conversation, log
+from orchestrator.adapter.respond import Conversation, Passage, log
 from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
 from orchestrator.adapter.wire import JSON, dumps, encode, timestamp
 
@@ -54,6 +54,9 @@ class Adapter:
             "/v1/chat/completions": self.v1_chat,
             "/v1/completions": self.v1_completions,
             "/v1/embeddings": self.v1_embeddings,
+            "/v1/responses": self.v1_passage,
+            "/v1/messages": self.v1_passage,
+            "/v1/messages/count_tokens": self.v1_passage,
         }
         gets: dict[str, Callable[[Request], Response]] = {
             "/healthz": lambda _: Response("ok"),
@@ -162,7 +165,7 @@ class Adapter:
         try:
             data = await self.engines.ask(route.url + embed.PATH, question)
         except EngineFault as fault:
-            raise refusal_of(fault, name, route.context_length) from fault
+            raise embed.refusal(fault, name, route.context_length) from fault
         spent = round((time.monotonic_ns() - started) / 1e6, 1)
         log(path=embed.PATH, route=route.name, engine=route.engine, status=200, outcome="complete",
             total_ms=spent, prompt_tokens=embed.tokens(data))  # fmt: skip
@@ -197,6 +200,12 @@ class Adapter:
         if isinstance(question, str):
             return Response(encode(answer.loaded()), headers={"content-type": _V1})
         return Conversation(self.engines, question, answer, refused_v1)
+
+    async def v1_passage(self, request: Request) -> ASGIApp:
+        """Hand a request on as it is, under the name that the engine knows."""
+        body = await body_of(request, "openai.ResponsesRequest")
+        route = self._route(request, name_of(body))
+        return Passage(self.engines, route, request.url.path, {**body, "model": route.served})
 
 
 def refused_native(refusal: Refusal) -> tuple[str, str]:

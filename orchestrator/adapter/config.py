@@ -86,6 +86,8 @@ def _route(name: str, entry: JSON) -> Route:
         known[key] = tuple(known.get(key) or ())
     for key in ("details", "parameters", "show"):
         known[key] = dict(known.get(key) or {})
+    length = known.get("context_length")
+    known["context_length"] = length if isinstance(length, int) and length > 0 else 0
     return Route(**{**known, "name": name})
 
 

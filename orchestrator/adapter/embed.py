@@ -8,7 +8,14 @@ import struct
 from typing import Any
 
 from orchestrator.adapter.config import Route
-from orchestrator.adapter.refusals import NO_EMBEDDINGS, Refusal
+from orchestrator.adapter.refusals import (
+    NO_EMBEDDINGS,
+    NO_PATH,
+    EngineFault,
+    Refusal,
+    overflow_limit,
+    refusal_of,
+)
 from orchestrator.adapter.wire import JSON, float32
 
 PATH = "/v1/embeddings"
@@ -41,12 +48,19 @@ def v1_inputs(request: JSON) -> list[str]:
 
 def question(route: Route, texts: list[str], *, truncate: bool) -> JSON:
     """Return vLLM's request; Ollama cuts texts that are too long unless told not to."""
-    if not route.embeds and route.capabilities:
-        raise Refusal(501, NO_EMBEDDINGS)
     body: JSON = {"model": route.served, "input": texts, "encoding_format": "float"}
     if truncate:
         body["truncate_prompt_tokens"] = -1
     return body
+
+
+def refusal(fault: EngineFault, name: str, context_length: int) -> Refusal:
+    """Return Ollama's answer to a failure; vLLM has no such path when the model does not embed."""
+    if fault.status == 404 and fault.message == NO_PATH:
+        return Refusal(501, NO_EMBEDDINGS)
+    if overflow_limit(fault, context_length):
+        return Refusal(400, "the input length exceeds the context length")
+    return refusal_of(fault, name, context_length)
 
 
 def vectors(data: JSON, dimensions: Any = None) -> list[list[float]]:

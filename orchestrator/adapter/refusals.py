@@ -10,6 +10,7 @@ from orchestrator.errors import MigrateError
 
 MULTIMODAL = "Multimodal data provided, but model does not support multimodal requests."
 NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
+NO_PATH = "Not Found"  # vLLM's detail for a path that its task does not have
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
@@ -102,7 +103,7 @@ def refusal_of(fault: EngineFault, name: str, context_length: int = 0) -> Refusa
     if "is not a multimodal model" in message:
         return images_refused()
     if fault.status == 404:
-        return unknown_model(name)
+        return unsupported(name, "chat") if message == NO_PATH else unknown_model(name)
     if fault.status == 503:
         return Refusal(503, BUSY)
     if 400 <= fault.status < 500 and fault.status not in {401, 403}:

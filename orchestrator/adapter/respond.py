@@ -6,17 +6,18 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.adapter.ask import Ask
-from orchestrator.adapter.engine import Engines
+from orchestrator.adapter.config import Route
+from orchestrator.adapter.engine import Engines, events
 from orchestrator.adapter.exchange import Answer, converse
 from orchestrator.adapter.pieces import Tally
-from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, runner_error
-from orchestrator.adapter.wire import JSON, encode
+from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, runner_error, v1_error
+from orchestrator.adapter.wire import JSON, dumps, encode
 
 Refuse = Callable[[Refusal], tuple[str, str]]
 
@@ -33,6 +34,22 @@ async def reply(send: Send, status: int, kind: str, text: str) -> None:
     headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def watched(receive: Receive, relay: Coroutine[None, None, None]) -> bool:
+    """Run a relay until it ends or the client leaves, at which it is cancelled; return whether it stayed."""
+    work = asyncio.ensure_future(relay)
+    gone = asyncio.ensure_future(_client_left(receive))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        stayed = work.done()
+    finally:
+        work.cancel()
+        gone.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
+    if stayed:
+        work.result()
+    return stayed
 
 
 class Conversation:
@@ -52,19 +69,11 @@ class Conversation:
         self._outcome = "complete"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = asyncio.ensure_future(self._relay(send))
-        gone = asyncio.ensure_future(_client_left(receive))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            if not await watched(receive, self._relay(send)):
                 self._outcome = "client_left"
         finally:
-            work.cancel()
-            gone.cancel()
-            results = await asyncio.gather(work, gone, return_exceptions=True)
             self._log(scope["path"])
-        if isinstance(results[0], Exception) and self._outcome != "client_left":
-            raise results[0]
 
     async def _relay(self, send: Send) -> None:
         try:
@@ -106,6 +115,42 @@ class Conversation:
             line["ttft_ms"] = round((tally.first - tally.started) / 1e6, 1)
         line["total_ms"] = round((time.monotonic_ns() - tally.started) / 1e6, 1)
         log(**line, prompt_tokens=tally.prompt_tokens, tokens=tally.tokens)
+
+
+class Passage:
+    """An ASGI response that hands the engine's own answer on, byte by byte."""
+
+    def __init__(self, engines: Engines, route: Route, path: str, body: JSON) -> None:
+        self._engines = engines
+        self._route = route
+        self._path = path
+        self._body = body
+        self._status = 499
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.monotonic_ns()
+        stayed = await watched(receive, self._relay(send))
+        outcome = "error" if self._status >= 500 else "complete"
+        spent = round((time.monotonic_ns() - started) / 1e6, 1)
+        log(path=scope["path"], route=self._route.name, engine=self._route.engine, status=self._status,
+            outcome=outcome if stayed else "client_left", total_ms=spent)  # fmt: skip
+
+    async def _relay(self, send: Send) -> None:
+        try:
+            async with self._engines.stream(self._route.url + self._path, self._body) as response:
+                self._status = 200
+                headers = [(b"content-type", response.headers.get("Content-Type", "").encode())]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                async for chunk in events(response):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except EngineFault as fault:
+            if self._status == 200:  # cut: an end without a terminator must not look like a whole answer
+                raise
+            self._status = fault.status
+            text = dumps(v1_error(fault.status, fault.message)) + "\n"
+            await reply(send, fault.status, "application/json", text)
+        else:
+            await send({"type": "http.response.body", "body": b""})
 
 
 async def _client_left(receive: Receive) -> None:

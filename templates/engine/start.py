@@ -148,6 +148,9 @@ def wait_for_stillness(config: dict[str, Any], waiting: Waiting) -> None:
 
 
 def still(samples: list[list[int]]) -> bool:
+    """Tell whether every GPU shows about the same in all samples; a GPU that comes or goes is no stillness."""
+    if len({len(sample) for sample in samples}) != 1:
+        return False
     return all(max(values) - min(values) <= STILL_MIB for values in zip(*samples, strict=True))
 
 

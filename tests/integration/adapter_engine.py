@@ -43,6 +43,7 @@ class FakeEngine:
         app.router.add_post("/v1/completions", self._text)
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_post("/v1/responses", self._responses)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
@@ -67,8 +68,14 @@ class FakeEngine:
         await self._read(request)
         return web.json_response({"count": 2, "max_model_len": LIMIT, "tokens": [7, 8], "token_strs": None})
 
+    async def _responses(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        return web.json_response({"object": "response", "model": body["model"]})
+
     async def _embed(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request)
+        if body["model"] != "emb:latest":
+            return web.json_response({"detail": "Not Found"}, status=404)
         data = [
             {"index": at, "object": "embedding", "embedding": [3.0, 4.0, 0.0, float(len(text))]}
             for at, text in enumerate(body["input"])

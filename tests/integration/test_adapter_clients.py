@@ -58,7 +58,7 @@ def base(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "llama3.1:8b": {**ROUTE, "url": engine.url},
         "thinker:latest": {**ROUTE, "url": engine.url, "capabilities": ["completion", "thinking"]},
         "persona:latest": {**ROUTE, "url": engine.url, "system": "Be terse."},
-        "emb:latest": {**ROUTE, "url": engine.url, "capabilities": ["embedding"]},
+        "emb:latest": {**ROUTE, "url": engine.url, "served": "emb:latest", "capabilities": ["embedding"]},
         "gone:latest": {**ROUTE, "url": "http://127.0.0.1:22099"},
     }
     config = folder / "config.json"
@@ -262,6 +262,12 @@ def test_openai_client_embeds_and_lists(oai: openai.OpenAI) -> None:
     assert oai.embeddings.create(model="emb", input=["", "b"]).data[0].embedding == pytest.approx([0.6, 0.8, 0, 0])
     assert "llama3.1:8b" in [model.id for model in oai.models.list()]
     assert oai.models.retrieve("Llama3.1:8B").id == "Llama3.1:8B"
+
+
+def test_responses_are_handed_on_under_the_engines_name(base: str) -> None:
+    answer = httpx.post(f"{base}/v1/responses", json={"model": "LLAMA3.1:8b", "input": "x"})
+    assert answer.json() == {"object": "response", "model": "llama3.1:8b"}
+    assert httpx.post(f"{base}/v1/messages", json={"model": "llama3.1:8b"}).status_code == 404
 
 
 def test_unknown_model_is_ollamas_404(oai: openai.OpenAI, client: ollama.Client) -> None:
