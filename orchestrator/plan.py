@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.errors import WrongState
@@ -20,6 +20,7 @@ class Step:
     cause: str
     touches_live: bool = False
     note: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.target}"
@@ -134,7 +135,10 @@ def plan_cutover(
         targets.append(to)
     names = ", ".join(routes)
     steps = tuple(
-        Step("shift", f"{weight:g} %", f"{names}: judged over at least {spec.cutover.bake:g} s", touches_live=True)
+        Step(
+            "shift", f"{weight:g} %", f"{names}: judged over at least {spec.cutover.bake:g} s", touches_live=True,
+            data={"routes": list(routes), "weight": weight},
+        )
         for weight in targets
     )
     return Plan("cutover", spec.name, steps)
@@ -143,7 +147,10 @@ def plan_cutover(
 def plan_rollback(spec: Spec, states: States, models: tuple[str, ...], *, stop: bool, restore: bool) -> Plan:
     """All new traffic to Ollama; then, if asked, stop the engines and give the original its port back."""
     routes = chosen_routes(spec, models)
-    steps = [Step("unshift", ", ".join(routes), "all new requests to Ollama, at once")] if routes else []
+    steps = []
+    if routes:
+        why = "all new requests to Ollama, at once"
+        steps.append(Step("unshift", ", ".join(routes), why, data={"routes": list(routes)}))
     if stop or restore:
         engines = dict.fromkeys(spec.routes[model].engine or "" for model in routes)
         steps += [Step("stop-engine", name, "after its running answers have ended") for name in engines]
@@ -161,7 +168,7 @@ def plan_down(spec: Spec, states: States, *, volumes: bool) -> Plan:
     """Give the port back, then remove what the stack made; volumes stay unless asked."""
     steps = list(plan_rollback(spec, states, (), stop=True, restore=True).steps)
     kept = "with weights and caches" if volumes else "weights and caches are kept"
-    steps.append(Step("remove-stack", spec.name, kept))
+    steps.append(Step("remove-stack", spec.name, kept, data={"volumes": volumes}))
     return Plan("down", spec.name, tuple(steps))
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.clients.docker import Compose, Docker
-from orchestrator.clients.gateway import Gateway
+from orchestrator.clients.gateway import Gateway, Side
 from orchestrator.events import Emit, Happening, Kind
+from orchestrator.facts import Facts
 from orchestrator.journal import Journal
 from orchestrator.spec import Spec
 from orchestrator.stop import Stop
@@ -42,7 +43,7 @@ class Context:
     journal: Journal
     emit: Emit
     stop: Stop
-    yes: bool = False
+    facts: Facts | None = None
 
     @property
     def project(self) -> str:
@@ -51,3 +52,11 @@ class Context:
     def say(self, subject: str, text: str, kind: Kind = Kind.NOTE, **data: Any) -> None:
         """Emit one event."""
         self.emit(Happening(kind, subject, text, data))
+
+
+def door(context: Context, side: Side, engine: str | None = None) -> tuple[str, dict[str, str]]:
+    """Return the base URL and headers of the forced-side route; `engine` is for paths without a model."""
+    headers = dict(context.gateway.auth_headers)
+    if engine:
+        headers["X-Migrate-Engine"] = engine
+    return context.gateway.side_url(side), headers

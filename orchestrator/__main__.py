@@ -1,0 +1,5 @@
+"""`python -m orchestrator` is `migrate`."""
+
+from orchestrator.cli import main
+
+main()

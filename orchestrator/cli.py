@@ -1,0 +1,174 @@
+"""What you type: flags in, exit code out. The work is in `commands`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator import __version__
+
+HELP = """Move LLM serving from Ollama to vLLM: planned, proven, reversible.
+
+    migrate plan        look, decide, and write the stack's files; changes nothing else
+    migrate up          deploy, health check, smoke parity, load test
+    migrate cutover     shift live traffic 10 -> 50 -> 100 %, judged at every step
+    migrate rollback    put all traffic back to Ollama at once
+
+Examples:
+
+    migrate plan --ollama http://localhost:11434 --model llama3.1:8b
+    migrate up && migrate cutover --to 10
+    migrate rollback --restore
+"""
+EPILOG = (
+    "Exit codes: 0 done; 1 failed, the world is unchanged or rolled back; 2 usage or bad spec; 3 a gate said no; "
+    "4 wrong phase or already running; 5 failed and the way back failed too: a human is needed; "
+    "6 changes (plan --exit-code); 7 inconclusive; 8 rolled back automatically; 130 Ctrl-C; 143 SIGTERM."
+)
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help=HELP, epilog=EPILOG, context_settings=SETTINGS, rich_markup_mode=None, pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+
+
+class Progress(StrEnum):
+    AUTO = "auto"
+    TTY = "tty"
+    PLAIN = "plain"
+    JSON = "json"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True)
+class Common:
+    """The flags that mean the same everywhere."""
+
+    stack: str | None
+    file: str | None
+    json: bool
+    quiet: bool
+    verbose: bool
+    no_color: bool
+    progress: Progress
+
+
+StackFlag = Annotated[str | None, typer.Option("--stack", help="which stack; default: the only one")]
+FileFlag = Annotated[str | None, typer.Option("--file", "-f", help="its migrate.yaml, wherever it lies")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="answer with one JSON object on stdout")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="only warnings and errors")]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="tracebacks")]
+ColorFlag = Annotated[bool, typer.Option("--no-color", help="no colour (also NO_COLOR)")]
+ProgressFlag = Annotated[Progress, typer.Option("--progress", help="how progress is shown on stderr")]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="answer yes to what touches live traffic")]
+DryFlag = Annotated[bool, typer.Option("--dry-run", "-n", help="print the plan and stop")]
+Models = Annotated[list[str] | None, typer.Argument(help="Ollama names; default: all that migrate")]
+
+
+def _run(common: Common, name: str, **arguments: Any) -> None:
+    # Imported late: `migrate --help` must not pay for Docker, HTTP and validation libraries.
+    from orchestrator import commands
+
+    sys.exit(commands.run(name, common, arguments))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"migrate {__version__}")
+        raise typer.Exit
+
+
+@app.command(help="Look at what runs, decide, and write the stack's files. Changes nothing else.")
+def plan(
+    ollama: Annotated[str | None, typer.Option(help="URL of today's Ollama; default: port 11434, else a container")]
+    = None,
+    model: Annotated[list[str] | None, typer.Option(help="migrate only this model (repeatable)")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="rehearse with vLLM's CPU build")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="exit 6 when there is something to do")] = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "plan", ollama=ollama, models=tuple(model or ()), cpu=cpu, exit_code=exit_code)
+
+
+@app.command(help="Deploy, health check, smoke parity, load test. Run again, it goes on where it stopped.")
+def up(
+    yes: YesFlag = False, dry_run: DryFlag = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "up", yes=yes, dry_run=dry_run)
+
+
+@app.command(help="Shift live traffic to vLLM step by step; goes back by itself when a threshold is broken.")
+def cutover(
+    models: Models = None,
+    to: Annotated[float, typer.Option(min=0.1, max=100, help="stop at this percentage")] = 100.0,
+    yes: YesFlag = False, dry_run: DryFlag = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "cutover", models=tuple(models or ()), to=to, yes=yes, dry_run=dry_run)
+
+
+@app.command(help="Send all new traffic to Ollama at once; running answers on vLLM end normally.")
+def rollback(
+    models: Models = None,
+    stop: Annotated[bool, typer.Option("--stop", help="stop vLLM afterwards")] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="give the original container its port back")] = False,
+    yes: YesFlag = False, dry_run: DryFlag = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "rollback", models=tuple(models or ()), stop=stop, restore=restore, yes=yes, dry_run=dry_run)
+
+
+@app.command(help="Phase, weights, health, what to run next. Works while another command runs.")
+def status(
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="exit 3 when something is unhealthy")] = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "status", exit_code=exit_code)
+
+
+@app.command(help="Give the port back and remove the stack. Weights and caches stay unless asked.")
+def down(
+    volumes: Annotated[bool, typer.Option("--volumes", help="also remove weights and caches")] = False,
+    confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="the stack's name, for --volumes")]
+    = None,
+    yes: YesFlag = False, dry_run: DryFlag = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "down", volumes=volumes, confirm=confirm, yes=yes, dry_run=dry_run)
+
+
+@app.command(help="Logs of the stack's containers.")
+def logs(
+    services: Annotated[list[str] | None, typer.Argument(help="such as gateway, ollama, vllm-NAME")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="go on with what comes")] = False,
+    tail: Annotated[int, typer.Option(min=0, help="lines of each")] = 100,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "logs", services=tuple(services or ()), follow=follow, tail=tail)
+
+
+def main() -> None:
+    """Entry point of the command `migrate`."""
+    app()

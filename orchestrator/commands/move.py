@@ -1,0 +1,113 @@
+"""The commands that change something: up, cutover, rollback, down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import plan as plans
+from orchestrator.commands.session import Session
+from orchestrator.console import Console
+from orchestrator.errors import UsageError
+from orchestrator.events import Happening, Kind
+from orchestrator.plan import Plan
+from orchestrator.state import StackState
+from orchestrator.steps.traffic import Lease, approved
+
+if TYPE_CHECKING:
+    from orchestrator.cli import Common
+
+
+def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
+    """Deploy, health, parity, load."""
+    session = Session(console, common, yes=yes)
+    plan = plans.plan_up(session.spec, session.journal.states())
+    if dry_run:
+        return _show(console, plan)
+    with session.running("up"):
+        plan = plans.plan_up(session.spec, session.journal.states())
+        _phase(console, "up", f"{session.spec.name}: deploy, healthcheck, smoke parity, load test")
+        session.run(plan)
+    return _done(console, session, "every route is proven" if session.spec.migrating() else "the stack is up")
+
+
+def cutover(
+    console: Console, common: Common, *, models: tuple[str, ...], to: float, yes: bool, dry_run: bool
+) -> int:
+    """Shift traffic step by step."""
+    session = Session(console, common, yes=yes)
+    plan = plans.plan_cutover(session.spec, session.journal.states(), approved(session.context), models, to)
+    if dry_run:
+        return _show(console, plan)
+    with session.running("cutover"):
+        weights = approved(session.context)
+        plan = plans.plan_cutover(session.spec, session.journal.states(), weights, models, to)
+        shown = ", ".join(plans.chosen_routes(session.spec, models))
+        _phase(console, "cutover", f"{shown} to {to:g} %")
+        if plan.steps:
+            with Lease(session.context):
+                session.run(plan)
+    weights = approved(session.context)
+    shown = ", ".join(f"{model} {weights[model]:g} %" for model in plans.chosen_routes(session.spec, models))
+    return _done(console, session, f"on vLLM: {shown}", undo="migrate rollback")
+
+
+def rollback(
+    console: Console, common: Common, *, models: tuple[str, ...], stop: bool, restore: bool, yes: bool, dry_run: bool
+) -> int:
+    """Put the traffic back; lowering a weight needs no lock, so it works while a cutover runs."""
+    session = Session(console, common, yes=yes)
+    states = session.journal.states()
+    plan = plans.plan_rollback(session.spec, states, models, stop=stop, restore=restore)
+    if dry_run:
+        return _show(console, plan)
+    if states.stack is not StackState.TAKEN_OVER:
+        return _done(console, session, "nothing to roll back: the gateway does not have the port")
+    at_once = Plan("rollback", plan.stack, tuple(step for step in plan.steps if step.kind == "unshift"))
+    later = Plan("rollback", plan.stack, tuple(step for step in plan.steps if step.kind != "unshift"))
+    with session.running("rollback", exclusive=False):
+        session.run(at_once)
+    if later.steps:
+        with session.running("rollback", wait_s=60):
+            session.run(later)
+    return _done(console, session, "all new requests go to Ollama" if not restore else "restored")
+
+
+def down(
+    console: Console, common: Common, *, volumes: bool, confirm: str | None, yes: bool, dry_run: bool
+) -> int:
+    """Give the port back, then remove the stack."""
+    session = Session(console, common, yes=yes)
+    if volumes and confirm != session.spec.name:
+        raise UsageError(
+            "--volumes removes weights and caches for good", hint=f"confirm it: --confirm {session.spec.name}"
+        )
+    plan = plans.plan_down(session.spec, session.journal.states(), volumes=volumes)
+    if dry_run:
+        return _show(console, plan)
+    with session.running("down", wait_s=60):
+        session.run(plan)
+    return _done(console, session, "the stack is removed", follow=False)
+
+
+def _phase(console: Console, name: str, text: str) -> None:
+    console.emit(Happening(Kind.PHASE, name, text))
+
+
+def _show(console: Console, plan: Plan) -> int:
+    console.answer(str(plan), plan.as_dict())
+    return 0
+
+
+def _done(console: Console, session: Session, text: str, *, undo: str = "", follow: bool = True) -> int:
+    states = session.journal.states()
+    after = plans.next_command(session.spec, states) if follow else ""
+    lines = [f"✓ {text}"]
+    if after or undo:
+        parts = [f"next: {after}" if after else "", f"undo: {undo}" if undo and "undo" not in after else ""]
+        lines.append("  " + " · ".join(part for part in parts if part))
+    answer: dict[str, Any] = {
+        "result": "done", "text": text, "next": after, "stack": session.spec.name,
+        "routes": {model: str(state) for model, state in states.routes.items()},
+    }
+    console.answer("\n".join(lines), answer)
+    return 0

@@ -1,0 +1,143 @@
+"""What a changing command needs: the stack's context, its lock, its signals, and a yes where one is due."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.clients.docker import Compose, Docker
+from orchestrator.clients.gateway import Gateway
+from orchestrator.console import Console
+from orchestrator.errors import ExitCode, MigrateError, UsageError
+from orchestrator.events import Happening, Kind
+from orchestrator.journal import Journal
+from orchestrator.plan import Plan, Step
+from orchestrator.runner import run_plan
+from orchestrator.spec import Spec
+from orchestrator.steps import Action, Context
+from orchestrator.steps.registry import build
+from orchestrator.stop import Stop
+from orchestrator.workspace import SPEC_FILE, Workspace, stack_name, stacks_dir
+
+if TYPE_CHECKING:
+    from orchestrator.cli import Common
+
+OVERRIDE = "compose.override.yaml"
+
+
+def workspace(common: Common, *, new: bool = False) -> Workspace:
+    """Return the stack's folder, from --file, --stack, $MIGRATE_STACK, or the only one there is."""
+    if common.file:
+        path = Path(common.file)
+        if common.stack and common.stack != path.resolve().parent.name:
+            raise UsageError("--file and --stack name different stacks", hint="give one of them")
+        if path.name != SPEC_FILE and not path.is_dir():
+            raise UsageError(f"{path}: a stack's file is called {SPEC_FILE}", hint="name it, or its folder")
+        return Workspace(path if path.is_dir() else path.parent)
+    return Workspace(stacks_dir() / stack_name(common.stack, new=new))
+
+
+def open_journal(space: Workspace, spec: Spec, *, create: bool = True) -> Journal:
+    """Open the stack's journal and tell it the spec's names."""
+    journal = Journal(space.state_dir, create=create)
+    routes = {model: route.engine is not None for model, route in spec.routes.items()}
+    journal.known(routes, tuple(spec.engines))
+    return journal
+
+
+def gateway_of(space: Workspace, spec: Spec) -> Gateway:
+    """Return the client of the stack's control door."""
+    return Gateway(f"http://127.0.0.1:{spec.gateway.control_port}", space.token())
+
+
+def compose_of(space: Workspace, spec: Spec, docker: Docker) -> Compose:
+    """Return the stack's Compose project, with the user's override file if there is one."""
+    files = [space.dir / "compose.yaml"]
+    if (space.dir / OVERRIDE).exists():
+        files.append(space.dir / OVERRIDE)
+    return docker.compose(f"migrate-{spec.name}", space.dir, files)
+
+
+class Session:
+    """One run of one command on one stack."""
+
+    def __init__(self, console: Console, common: Common, *, yes: bool) -> None:
+        self.console = console
+        self.space = workspace(common)
+        self.spec = self.space.spec()
+        self.journal = open_journal(self.space, self.spec, create=False)
+        self.stop = Stop(console.emit)
+        self.yes = yes
+        docker = Docker()
+        docker.require()
+        self.context = Context(
+            spec=self.spec,
+            dir=self.space.dir.resolve(),
+            docker=docker,
+            compose=compose_of(self.space, self.spec, docker),
+            gateway=gateway_of(self.space, self.spec),
+            journal=self.journal,
+            emit=self._emit,
+            stop=self.stop,
+            facts=self.space.facts(),
+        )
+
+    @contextmanager
+    def running(self, command: str, *, wait_s: float = 0, exclusive: bool = True) -> Iterator[None]:
+        """Hold the stack, listen to signals, and close the run in the journal whatever happens."""
+        with self.stop.listening():
+            if exclusive:
+                with self.journal.exclusive(command, wait_s), self._closed():
+                    yield
+            else:
+                self.journal.begin(command)
+                with self._closed():
+                    yield
+
+    @contextmanager
+    def _closed(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            code = error.exit_code if isinstance(error, MigrateError) else ExitCode.INTERRUPTED
+            self.journal.end(str(error) or type(error).__name__, int(code))
+            raise
+        self.journal.end("done", 0)
+
+    def run(self, plan: Plan) -> None:
+        """Run a plan; refuses at once when a yes is needed and nobody can give it."""
+        waiting = [step for step in plan.steps if step.touches_live]
+        if waiting and not self.yes and not sys.stdin.isatty():
+            raise UsageError(
+                f"{waiting[0]} touches live traffic and there is no terminal to ask on", hint="say yes with --yes"
+            )
+        run_plan(plan, self._build, self.journal, self._emit, self.stop, self._confirm)
+
+    def _build(self, step: Step) -> Action:
+        return build(step, self.context)
+
+    def _confirm(self, step: Step) -> None:
+        self._emit(Happening(Kind.NOTE, str(step), f"{step.cause}; {step.note}" if step.note else step.cause))
+        if self.yes:
+            return
+        self.console.done()
+        print(f"Go on with {step}? [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise MigrateError("not confirmed; this step changed nothing", hint="run it again when it suits")
+        self.stop.check()
+
+    def _emit(self, event: Happening) -> None:
+        if event.kind in (Kind.NOTE, Kind.WARN):
+            self.journal.append(str(event.kind), event.subject, event.text, event.data)
+        self.console.emit(event)
+
+
+def clock(at: float) -> str:
+    """Return a time of day, with the date when it is not today's."""
+    moment = time.localtime(at)
+    today = time.strftime("%Y%m%d") == time.strftime("%Y%m%d", moment)
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", moment)

@@ -1,0 +1,135 @@
+"""The commands that only look: status and logs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import plan as plans
+from orchestrator.clients.docker import Docker
+from orchestrator.clients.gateway import GatewayStatus
+from orchestrator.commands.session import clock, compose_of, gateway_of, open_journal, workspace
+from orchestrator.console import Console
+from orchestrator.errors import ExitCode, MigrateError
+from orchestrator.spec import Spec
+from orchestrator.state import RouteState, StackState, States
+from orchestrator.workspace import Workspace
+
+if TYPE_CHECKING:
+    from orchestrator.cli import Common
+
+# The words of the four commands, for the state a route is in.
+PHASES = {
+    RouteState.STAYS: "stays on Ollama",
+    RouteState.PLANNED: "planned",
+    RouteState.DEPLOYED: "deployed; next: healthcheck",
+    RouteState.HEALTHY: "healthcheck passed; next: smoke parity",
+    RouteState.MATCHED: "smoke parity passed; next: load test",
+    RouteState.PROVEN: "load test passed; ready for cutover",
+    RouteState.SHIFTING: "cutover",
+    RouteState.CUT_OVER: "cut over",
+    RouteState.ROLLED_BACK: "rolled back",
+    RouteState.RETIRED: "retired",
+}
+
+
+def status(console: Console, common: Common, *, exit_code: bool) -> int:
+    """Phase, since when, weights, health, next command; needs no lock."""
+    space = workspace(common)
+    spec = space.spec()
+    journal = open_journal(space, spec, create=False)
+    states = journal.states()
+    gateway, problem = _gateway(space, spec)
+    health = _health(spec)
+    routes = [_route(model, spec, states, gateway, health) for model in spec.routes]
+    unhealthy = [name for name, word in health.items() if word not in ("healthy", "running", "absent")]
+    data: dict[str, Any] = {
+        "stack": spec.name,
+        "state": str(states.stack),
+        "since": states.since.get("stack/" + spec.name),
+        "address": f"{spec.gateway.listen}:{spec.gateway.port}",
+        "running": journal.holder(),
+        "gateway": {"reachable": gateway is not None, "problem": problem,
+                    "version": gateway.version if gateway else None,
+                    "lease": gateway.lease.model_dump() if gateway and gateway.lease else None},
+        "health": health,
+        "routes": routes,
+        "next": plans.next_command(spec, states),
+        "last_verdict": _last_verdict(journal.entries("verdict")),
+    }
+    console.answer(_text(data, states), data)
+    taken_over = states.stack is StackState.TAKEN_OVER
+    return ExitCode.GATE if exit_code and (unhealthy or (taken_over and gateway is None)) else ExitCode.DONE
+
+
+def logs(console: Console, common: Common, *, services: tuple[str, ...], follow: bool, tail: int) -> int:
+    """Print the log lines of the stack's containers."""
+    space = workspace(common)
+    spec = space.spec()
+    docker = Docker()
+    docker.require()
+    for line in compose_of(space, spec, docker).logs(services, tail=tail, follow=follow):
+        console.out.print(line, markup=False, highlight=False)
+    return ExitCode.DONE
+
+
+def _gateway(space: Workspace, spec: Spec) -> tuple[GatewayStatus | None, str]:
+    try:
+        return gateway_of(space, spec).status(), ""
+    except MigrateError as error:
+        return None, error.message
+
+
+def _health(spec: Spec) -> dict[str, str]:
+    found: dict[str, str] = {}
+    with suppress(MigrateError):
+        for container in Docker().containers(project=f"migrate-{spec.name}"):
+            found[container.service] = container.health or container.status
+    return dict(sorted(found.items()))
+
+
+def _route(
+    model: str, spec: Spec, states: States, gateway: GatewayStatus | None, health: dict[str, str]
+) -> dict[str, Any]:
+    state, engine = states.routes[model], spec.routes[model].engine
+    live = gateway.live.by_route.get(model, {}) if gateway else {}
+    return {
+        "model": model,
+        "state": str(state),
+        "phase": PHASES[state],
+        "since": states.since.get(f"route/{model}"),
+        "weight": gateway.weights.get(model, 0.0) if gateway and engine else None,
+        "engine": engine,
+        "engine_state": str(states.engines[engine]) if engine else None,
+        "health": health.get(f"vllm-{engine}", "absent") if engine else health.get("ollama", "absent"),
+        "live": dict(live),
+    }
+
+
+def _last_verdict(entries: list[Any]) -> dict[str, Any] | None:
+    if not entries:
+        return None
+    last = entries[-1]
+    return {"subject": last.subject, "result": last.text, "at": last.at}
+
+
+def _text(data: dict[str, Any], states: States) -> str:
+    lines = [f"stack {data['stack']}: {data['state']}, address {data['address']}"]
+    if states.stack is StackState.TAKEN_OVER and not data["gateway"]["reachable"]:
+        lines.append(f"! the gateway's control door does not answer: {data['gateway']['problem']}")
+    if data["running"]:
+        lines.append(f"running now: {data['running']}")
+    lease = data["gateway"]["lease"]
+    if lease:
+        lines.append(f"watched by {lease.get('owner')}; the guard steps back if it falls silent")
+    width = max((len(route["model"]) for route in data["routes"]), default=0)
+    for route in data["routes"]:
+        weight = "" if route["weight"] is None else f"  {route['weight']:g} % on vLLM"
+        since = f" since {clock(route['since'])}" if route["since"] else ""
+        engine = f"  engine {route['engine']} {route['health']}" if route["engine"] else ""
+        lines.append(f"  {route['model']:<{width}}  {route['phase']}{since}{weight}{engine}")
+    if data["last_verdict"]:
+        verdict = data["last_verdict"]
+        lines.append(f"last verdict: {verdict['subject']}: {verdict['result']} ({clock(verdict['at'])})")
+    lines.append(f"next: {data['next']}")
+    return "\n".join(lines)

@@ -1,0 +1,39 @@
+"""Step kinds and the actions that carry them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.plan import Step
+from orchestrator.steps import Action, Context
+from orchestrator.steps.files import WriteFiles
+from orchestrator.steps.images import FetchImage
+from orchestrator.steps.remove import RemoveStack
+from orchestrator.steps.services import StartEngine, StartService, StopEngine
+from orchestrator.steps.takeover import Restore, TakeOver
+from orchestrator.steps.traffic import Shift, Unshift
+from orchestrator.steps.verify import Health, LoadGate, ParityGate
+
+Maker = Callable[[Context, Step], Action]
+
+MAKERS: dict[str, Maker] = {
+    "write-files": lambda context, _: WriteFiles(context),
+    "fetch-image": lambda context, step: FetchImage(context, step.target),
+    "start-ollama": lambda context, step: StartService(context, step.target),
+    "start-service": lambda context, step: StartService(context, step.target),
+    "take-over": lambda context, _: TakeOver(context),
+    "restore": lambda context, _: Restore(context),
+    "start-engine": lambda context, step: StartEngine(context, step.target),
+    "stop-engine": lambda context, step: StopEngine(context, step.target),
+    "check-health": lambda context, step: Health(context, step.target),
+    "check-parity": lambda context, step: ParityGate(context, step.target),
+    "check-load": lambda context, step: LoadGate(context, step.target),
+    "shift": lambda context, step: Shift(context, tuple(step.data["routes"]), float(step.data["weight"])),
+    "unshift": lambda context, step: Unshift(context, tuple(step.data["routes"])),
+    "remove-stack": lambda context, step: RemoveStack(context, volumes=bool(step.data["volumes"])),
+}
+
+
+def build(step: Step, context: Context) -> Action:
+    """Return the action of a step."""
+    return MAKERS[step.kind](context, step)

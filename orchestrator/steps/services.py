@@ -1,0 +1,220 @@
+"""Containers of the stack: started with Compose, waited for with a reason on the screen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from orchestrator.clients.docker import ContainerFacts
+from orchestrator.decide import startup
+from orchestrator.errors import MigrateError
+from orchestrator.events import Kind
+from orchestrator.state import EngineState, Event, RouteState
+from orchestrator.steps import Context
+from orchestrator.stop import poll
+
+SERVICE_TIMEOUT_S = 180.0
+
+# Docker asks its first health question only after one interval: we ask the same at once.
+_SIDECAR = ("python", "-m")
+PROBES: dict[str, tuple[str, ...]] = {
+    "ollama": ("ollama", "ps"),
+    "gateway": ("wget", "-q", "-T", "3", "-O", "/dev/null", "http://127.0.0.1:9180/health"),
+    "adapter": (*_SIDECAR, "orchestrator.adapter.serve", "--check"),
+    "guard": (*_SIDECAR, "orchestrator.adapter.guard", "--check"),
+    "preload": (*_SIDECAR, "orchestrator.adapter.preload", "--check"),
+}
+VLLM_PROBE = (
+    "python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=3)"
+)
+
+
+def container_of(context: Context, service: str) -> ContainerFacts | None:
+    """Return the stack's container of a service, stopped ones included; None when there is none."""
+    found = context.docker.containers(project=context.project, service=service)
+    return found[0] if found else None
+
+
+def is_up(found: ContainerFacts | None) -> bool:
+    """Whether a container runs and its healthcheck, if it has one, passes."""
+    return bool(found and found.running and found.health in ("", "healthy"))
+
+
+def probe(context: Context, found: ContainerFacts) -> bool:
+    """Whether the service inside answers now."""
+    try:
+        context.docker.exec(found.id, PROBES.get(found.service, VLLM_PROBE))
+    except MigrateError:
+        return False
+    return True
+
+
+class StartService:
+    """Starts one small service and waits until its healthcheck passes."""
+
+    def __init__(self, context: Context, service: str, timeout_s: float = SERVICE_TIMEOUT_S) -> None:
+        self.context = context
+        self.service = service
+        self.timeout_s = timeout_s
+
+    def already_done(self) -> bool:
+        # `up` also notices a changed compose.yaml, so only an unchanged, healthy service is left alone.
+        same = self.context.journal.last("service", self.service)
+        found = container_of(self.context, self.service)
+        return bool(is_up(found) and same and found and same.data == self._identity(found))
+
+    def do(self) -> dict[str, Any]:
+        self.context.compose.up([self.service], no_deps=True)
+        found = poll(self._healthy, self.timeout_s, self.context.stop)
+        if found is None:
+            raise MigrateError(
+                f"{self.service} did not become healthy in {self.timeout_s:.0f} s",
+                evidence=self._log(),
+                hint=f"look at its log: migrate logs {self.service}",
+            )
+        self.context.journal.append("service", self.service, "up", self._identity(found))
+        return {"text": "up and healthy"}
+
+    def undo(self) -> None:
+        """Leave it: nothing but this stack uses it, and the next run goes on with it."""
+
+    def _healthy(self) -> ContainerFacts | None:
+        found = container_of(self.context, self.service)
+        if found and found.status in ("exited", "dead", "restarting"):
+            raise MigrateError(
+                f"{self.service} ended with code {found.exit_code}",
+                evidence=self._log(),
+                hint=f"look at its log: migrate logs {self.service}",
+            )
+        if found and (is_up(found) or (found.health == "starting" and probe(self.context, found))):
+            return found
+        text = found.health or found.status if found else "not created yet"
+        self.context.say(f"start-service {self.service}", f"waiting for its healthcheck ({text})", Kind.WAIT)
+        return None
+
+    def _identity(self, found: ContainerFacts) -> dict[str, str]:
+        compose = (self.context.dir / "compose.yaml").read_bytes()
+        return {"container": found.id, "compose": hashlib.sha256(compose).hexdigest()}
+
+    def _log(self) -> str:
+        found = container_of(self.context, self.service)
+        return "\n".join(self.context.docker.logs(found.id, tail=12)) if found else ""
+
+
+class StartEngine:
+    """Starts one vLLM and waits until it serves, telling its phase; knows the common failures by their text."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self.context = context
+        self.name = name
+        self.service = f"vllm-{name}"
+
+    def already_done(self) -> bool:
+        states = self.context.journal.states()
+        last = self.context.journal.last("engine", self.name)
+        return bool(
+            states.engines.get(self.name) is EngineState.READY
+            and last
+            and last.data.get("digest") == self._digest()
+            and is_up(container_of(self.context, self.service))
+            and all(states.routes[model] is not RouteState.PLANNED for model in self._models())
+        )
+
+    def do(self) -> dict[str, Any]:
+        self.context.journal.move("engine", self.name, Event.STARTED)
+        self.context.compose.up([self.service], no_deps=True)
+        timeout = self.context.spec.engines[self.name].start_timeout
+        found = poll(self._ready, timeout, self.context.stop, every_s=0.5)
+        if found is None:
+            raise MigrateError(
+                f"vLLM ({self.name}) was not ready after {timeout:.0f} s; last: {self._phase()}",
+                evidence="\n".join(startup.telling(self._lines())),
+                hint=f"raise engines/{self.name}/start_timeout, then run migrate up again",
+            )
+        self.context.journal.append("engine", self.name, "ready", {"digest": self._digest(), "container": found.id})
+        self.context.journal.move("engine", self.name, Event.READY)
+        for model in self._models():
+            if self.context.journal.states().routes[model] not in (RouteState.SHIFTING, RouteState.CUT_OVER):
+                self.context.journal.move("route", model, Event.READY)
+        return {"text": "serving"}
+
+    def undo(self) -> None:
+        """Stop it: one that fails would restart for ever and hold the GPU."""
+        self.context.compose.stop(self.service, grace_s=10)
+        self.context.journal.move("engine", self.name, Event.STOPPED)
+
+    def _models(self) -> list[str]:
+        return [model for model, route in self.context.spec.migrating().items() if route.engine == self.name]
+
+    def _ready(self) -> ContainerFacts | None:
+        found = container_of(self.context, self.service)
+        if found and found.status in ("exited", "dead", "restarting"):
+            raise self._failed(found)
+        text = self._phase() or "starting"
+        if found and (is_up(found) or (text == "ready" and probe(self.context, found))):
+            return found
+        self.context.say(f"start-engine {self.name}", text, Kind.WAIT)
+        return None
+
+    def _phase(self) -> str:
+        return startup.phase(self._lines())
+
+    def _lines(self) -> list[str]:
+        found = container_of(self.context, self.service)
+        if not found:
+            return []
+        return self.context.docker.logs(found.id, since=found.started_at, tail=400)
+
+    def _failed(self, found: ContainerFacts) -> MigrateError:
+        # A restart has begun anew: the reason stands in the log of the run before.
+        lines = self.context.docker.logs(found.id, tail=400)
+        failure = startup.explain(lines, self.name)
+        what = failure.what if failure else f"it ended with code {found.exit_code}"
+        advice = failure.advice if failure else f"look at its log: migrate logs {self.service}"
+        return MigrateError(
+            f"vLLM ({self.name}) did not start: {what}",
+            evidence="\n".join(startup.telling(lines)),
+            hint=f"{advice}; then run migrate up again",
+        )
+
+    def _digest(self) -> str:
+        wanted = {
+            "engine": self.context.spec.engines[self.name].model_dump(mode="json"),
+            "image": self.context.spec.engines[self.name].image or self.context.spec.images.vllm,
+            "routes": {model: self.context.spec.routes[model].model_dump(mode="json") for model in self._models()},
+        }
+        return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
+
+class StopEngine:
+    """Stops one vLLM once its running answers have ended (at most its `drain`)."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self.context = context
+        self.name = name
+
+    def already_done(self) -> bool:
+        found = container_of(self.context, f"vllm-{self.name}")
+        return not (found and (found.running or found.status == "restarting"))
+
+    def do(self) -> dict[str, Any]:
+        drain = self.context.spec.engines[self.name].drain
+        left = poll(self._drained, drain, self.context.stop)
+        self.context.compose.stop(f"vllm-{self.name}")
+        self.context.journal.move("engine", self.name, Event.STOPPED)
+        for model, route in self.context.spec.migrating().items():
+            if route.engine == self.name:
+                self.context.journal.move("route", model, Event.STOPPED)
+        return {"text": "stopped" if left else f"stopped; some answers were still running after {drain:.0f} s"}
+
+    def undo(self) -> None:
+        """A stop that failed left it running: nothing to take back."""
+
+    def _drained(self) -> bool | None:
+        live = self.context.gateway.status().live.by_route
+        models = [model for model, route in self.context.spec.migrating().items() if route.engine == self.name]
+        running = sum(live.get(model, {}).get("vllm", 0) for model in models)
+        if running:
+            self.context.say(f"stop-engine {self.name}", f"waiting for {running} running answers", Kind.WAIT)
+        return None if running else True

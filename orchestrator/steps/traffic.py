@@ -1,0 +1,239 @@
+"""Weights: shifted step by step and judged on live traffic, or put back to Ollama at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any, Self
+
+from orchestrator.clients.gateway import Conflict
+from orchestrator.clients.openai import OpenAI
+from orchestrator.decide.canary import Judgement, Side, judge
+from orchestrator.errors import GateRefused, Inconclusive, MigrateError, RolledBack, WrongState
+from orchestrator.events import Kind
+from orchestrator.state import Event, RouteState
+from orchestrator.steps import Context, door
+
+LOOK_S = 0.5
+
+
+def approved(context: Context) -> dict[str, float]:
+    """Return the last approved weight of every migrating route, from the journal."""
+    weights = dict.fromkeys(context.spec.migrating(), 0.0)
+    for entry in context.journal.entries("approved"):
+        if entry.subject in weights:
+            weights[entry.subject] = float(entry.data["weight"])
+    return weights
+
+
+class Lease:
+    """Tells the guard that somebody watches the cutover; when this falls silent the guard steps back."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._owner = f"migrate cutover, pid {os.getpid()}"
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._send()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(timeout=10)
+        try:
+            self.context.gateway.release(self._owner)
+        except MigrateError as error:
+            self.context.say("lease", f"not released, it runs out by itself: {error.message}", Kind.WARN)
+
+    def _renew(self) -> None:
+        while not self._end.wait(self.context.spec.cutover.lease / 3):
+            try:
+                self._send()
+            except MigrateError:
+                continue    # the next try comes before the lease runs out
+
+    def _send(self) -> None:
+        seconds = self.context.spec.cutover.lease
+        self.context.gateway.lease(self._owner, seconds, approved(self.context))
+
+
+class Shift:
+    """Sends `weight` percent of the routes' new requests to vLLM and judges what happens."""
+
+    def __init__(self, context: Context, routes: tuple[str, ...], weight: float) -> None:
+        self.context = context
+        self.routes = routes
+        self.weight = weight
+        self._settled = False
+        # A route that stands higher already is not taken down by another route's step.
+        before = approved(context)
+        self._moving = [model for model in routes if before[model] < weight]
+
+    def already_done(self) -> bool:
+        return not self._moving
+
+    def do(self) -> dict[str, Any]:
+        self._prove_way_back()
+        control = self._control()
+        start = self.context.gateway.log_end()
+        self._set(dict.fromkeys(self._moving, self.weight))
+        for model in self._moving:
+            if self.context.journal.states().routes[model] is not RouteState.SHIFTING:
+                self.context.journal.move("route", model, Event.SHIFTED)
+        verdict = self._watch(start, control)
+        self._record(verdict)
+        for model in self._moving:
+            self.context.journal.append("approved", model, f"{self.weight:g} %", {"weight": self.weight})
+            if self.weight >= 100:
+                self.context.journal.move("route", model, Event.ARRIVED)
+        self._settled = True
+        return {"text": verdict.reasons[0], "verdict": verdict.as_dict()}
+
+    def undo(self) -> None:
+        """Step back to the last approved weights."""
+        if self._settled:
+            return
+        back = {model: weight for model, weight in approved(self.context).items() if model in self._moving}
+        self.context.gateway.set_weights(back, None, by="cutover: back to the approved step")
+        shown = ", ".join(f"{model} {weight:g} %" for model, weight in back.items())
+        self.context.say("cutover", f"back to the last approved step: {shown}", Kind.WARN)
+
+    def _prove_way_back(self) -> None:
+        url, headers = door(self.context, "ollama")
+        for model in self._moving:
+            try:
+                with OpenAI(url, headers=headers) as ollama:
+                    ollama.chat({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "ok"}]})
+            except MigrateError as error:
+                raise GateRefused(
+                    f"the way back is not there: Ollama does not answer for {model}",
+                    evidence=error.evidence or error.message,
+                    hint="see: migrate logs ollama",
+                ) from error
+
+    def _set(self, weights: dict[str, float]) -> None:
+        status = self.context.gateway.status()
+        lowered = {
+            model: status.weights.get(model, 0.0)
+            for model in weights
+            if status.weights.get(model, 0.0) < approved(self.context)[model]
+        }
+        if lowered:
+            shown = ", ".join(f"{model} is at {weight:g} %" for model, weight in lowered.items())
+            self.context.say("cutover", f"somebody lowered the weight meanwhile: {shown}", Kind.WARN)
+        try:
+            self.context.gateway.set_weights(weights, status.version, by="cutover")
+        except Conflict as error:
+            raise WrongState("the weights were changed by somebody else", hint="migrate status") from error
+
+    def _control(self) -> Side | None:
+        """Return Ollama's side as last measured by a step that still had live control traffic."""
+        for entry in reversed(self.context.journal.entries("verdict")):
+            side = entry.data.get("ollama")
+            if entry.subject == f"shift {','.join(self.routes)}" and side and side["requests"] > 0:
+                return Side(**side)
+        return None
+
+    def _watch(self, start: int, control: Side | None) -> Judgement:
+        cutover = self.context.spec.cutover
+        began = time.monotonic()
+        records: list[dict[str, Any]] = []
+        offset = start
+        while True:
+            self.context.stop.wait(LOOK_S)
+            offset = self._collect(records, offset)
+            verdict = judge(records, cutover.thresholds, cutover.min_requests, control)
+            elapsed = time.monotonic() - began
+            if verdict.result == "fail":
+                self._go_back(verdict)
+            if verdict.result == "pass" and elapsed >= cutover.bake:
+                return verdict
+            self._check_weights()
+            self._tell(verdict, elapsed)
+            nobody = verdict.vllm.requests == 0 and verdict.ollama.requests == 0 and not records
+            if elapsed >= cutover.patience or (nobody and elapsed >= cutover.bake and cutover.min_requests):
+                self._give_up(verdict, elapsed)
+
+    def _collect(self, records: list[dict[str, Any]], offset: int) -> int:
+        fresh, offset = self.context.gateway.log(offset)
+        records += [one.model_dump(by_alias=True) for one in fresh if one.route in self.routes and not one.forced]
+        return offset
+
+    def _check_weights(self) -> None:
+        weights = self.context.gateway.status().weights
+        if any(weights.get(model, 0.0) < self.weight for model in self._moving):
+            self._settled = True    # whoever lowered it knows better: leave the weights alone
+            raise WrongState(
+                "the weight was lowered meanwhile (by migrate rollback, or by the guard)",
+                hint="see why: migrate status",
+            )
+
+    def _tell(self, verdict: Judgement, elapsed: float) -> None:
+        bake = max(0.0, self.context.spec.cutover.bake - elapsed)
+        text = f"{verdict.vllm.requests} requests on vLLM, {verdict.ollama.requests} on Ollama"
+        text += f"; {verdict.reasons[0]}" if verdict.needed else f"; {bake:.0f} s to go"
+        reason = "needed" if verdict.needed else "baking"
+        self.context.say(f"shift {self.weight:g} %", text, Kind.WAIT, reason=reason)
+
+    def _go_back(self, verdict: Judgement) -> None:
+        unshift(self.context, self.routes, "cutover: a threshold is broken")
+        self._settled = True
+        self._record(verdict)
+        raise RolledBack(
+            f"went back to Ollama at {self.weight:g} %: {verdict.reasons[0]}",
+            evidence="\n".join(verdict.reasons[1:]),
+            hint="all new requests go to Ollama; see migrate logs, then try again: migrate cutover",
+        )
+
+    def _give_up(self, verdict: Judgement, elapsed: float) -> None:
+        self._record(verdict)
+        raise Inconclusive(
+            f"not enough data at {self.weight:g} % after {elapsed:.0f} s: {verdict.reasons[0]}",
+            evidence=f"vLLM {verdict.vllm.requests} requests, Ollama {verdict.ollama.requests}",
+            hint="run it when there is traffic, or lower cutover/min_requests in migrate.yaml",
+        )
+
+    def _record(self, verdict: Judgement) -> None:
+        subject = f"shift {','.join(self.routes)}"
+        data = {"weight": self.weight, **verdict.as_dict()}
+        self.context.journal.append("verdict", subject, verdict.result, data)
+        text = f"{self.weight:g} %: {verdict.reasons[0]}"
+        self.context.say("verdict", text, Kind.VERDICT, result=verdict.result)
+
+
+class Unshift:
+    """All new requests of the routes to Ollama, at once; running answers on vLLM end normally."""
+
+    def __init__(self, context: Context, routes: tuple[str, ...]) -> None:
+        self.context = context
+        self.routes = routes
+
+    def already_done(self) -> bool:
+        weights = self.context.gateway.status().weights
+        states = self.context.journal.states().routes
+        rolled_back = all(states[model] not in (RouteState.SHIFTING, RouteState.CUT_OVER) for model in self.routes)
+        return rolled_back and all(weights.get(model, 0.0) == 0 for model in self.routes)
+
+    def do(self) -> dict[str, Any]:
+        running = unshift(self.context, self.routes, "rollback")
+        left = f"; {running} running answers on vLLM end normally" if running else ""
+        return {"text": f"all new requests go to Ollama{left}"}
+
+    def undo(self) -> None:
+        """There is no way back from the way back."""
+
+
+def unshift(context: Context, routes: tuple[str, ...], by: str) -> int:
+    """Lower the routes to 0 first, write it down second; return how many answers still run on vLLM."""
+    context.gateway.set_weights(dict.fromkeys(routes, 0.0), None, by=by)
+    for model in routes:
+        context.journal.move("route", model, Event.ROLLED_BACK)
+        context.journal.append("approved", model, "0 %", {"weight": 0.0})
+    live = context.gateway.status().live.by_route
+    return sum(live.get(model, {}).get("vllm", 0) for model in routes)
+
+
