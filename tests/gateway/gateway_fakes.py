@@ -112,8 +112,7 @@ def pieces(
         await response.prepare(request)
         for index, part in enumerate(parts):
             if index == 1 and gate:
-                while not gate.is_set():
-                    await asyncio.sleep(0.005)
+                await asyncio.to_thread(gate.wait, 60)
             await response.write(part)
         if die:
             await asyncio.sleep(0.05)
