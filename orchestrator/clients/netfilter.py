@@ -15,6 +15,16 @@ from typing import Any
 from orchestrator.clients.docker import Docker, RunSpec
 
 AGENTS = Path(__file__).parent / "agents"
+NEEDS = {"drain": ("polite",), "nat": ()}
+
+
+def bundle(agent: str) -> str:
+    """An agent and the files that it needs as one program for `python3 -c`: the container need not have them."""
+    program = "import sys, types\n"
+    for name in NEEDS[agent]:
+        module, source = f"orchestrator.clients.agents.{name}", (AGENTS / f"{name}.py").read_text()
+        program += f"m = sys.modules[{module!r}] = types.ModuleType({module!r})\nexec({source!r}, m.__dict__)\n"
+    return program + f"exec(compile({(AGENTS / f'{agent}.py').read_text()!r}, {agent!r}, 'exec'))\n"
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Netfilter:
         return self._nat(do="remove", comment=self.comment)
 
     def drain(
-        self, container: str, port: int, *, bound_s: float, until: str = "closed", quiet_s: float = 0.2
+        self, container: str, port: int, *, bound_s: float, until: str = "closed", quiet_s: float = 0.75
     ) -> Iterator[Connections]:
         """Reports the connections to a container's port until all are closed ("closed") or none is busy ("quiet").
 
@@ -73,10 +83,9 @@ class Netfilter:
     def _lines(self, agent: str, network: str, capabilities: tuple[str, ...], ask: dict[str, Any]) -> Iterator[str]:
         name = f"{self._name}-{agent}"
         self._docker.remove(name)
-        source = (AGENTS / f"{agent}.py").read_text()
         spec = RunSpec(
             self._image,
-            ("-c", source, json.dumps(ask)),
+            ("-c", bundle(agent), json.dumps(ask)),
             name=name,
             entrypoint="python3",
             network=network,

@@ -26,6 +26,7 @@ from orchestrator.steps.swap_probe import Prober, ProbeStats, who
 SILENT_LIMIT_S = 3.0  # nobody answers the port for so long while the old one still could: go back
 RULES_SETTLE_S = 3.0
 TEMP_GRACE_S = 30
+TEMP_BOUND_S = 900.0  # the port is served already: its streams may take their time, unless cutting is allowed
 Say = Callable[[str, str], None]  # (sub-step, sentence)
 
 
@@ -188,7 +189,8 @@ class Swap:
         """Lets the temporary gateway finish its streams, then removes it."""
         facts = self._temp()
         if facts is not None:
-            bound_s, state = self.plan.drain_s, None
+            bound_s = self.plan.drain_s if self.plan.when_busy == "cut" else TEMP_BOUND_S
+            state = None
             for state in self.netfilter.drain(facts.id, self.plan.temp.port, bound_s=bound_s):
                 self.say("drain-temporary", f"{state.open} connections end on the temporary gateway")
             self.counts.cut += state.open if state else 0

@@ -70,23 +70,29 @@ class ComposeSide:
         self._docker, self._party = docker, party
         files, env = [Path(one) for one in party.files], [Path(one) for one in party.env_files]
         self._compose = docker.compose(party.project, Path(party.directory), files, env)
+        self._prepared = False
 
     def facts(self) -> ContainerFacts | None:
         found = self._docker.containers(project=self._party.project, service=self._party.service)
         return max(found, key=lambda one: one.running, default=None)
 
     def prepare(self) -> None:
-        if self.facts() is None:
-            self._compose.create([self._party.service], no_deps=True)
+        self._compose.create([self._party.service], no_deps=True)
+        self._prepared = True
 
     def serve(self) -> None:
-        self._compose.up([self._party.service], no_deps=True)
+        """A container that was just created as the files say needs a start only: a second less of waiting."""
+        facts = self.facts() if self._prepared else None
+        if facts and not facts.running:
+            self._docker.start(facts.id)
+        else:
+            self._compose.up([self._party.service], no_deps=True)
 
     def park(self, grace_s: int) -> None:
         """A stopped service stays stopped with `unless-stopped`, which our own templates use."""
         facts = self.facts()
         if facts and facts.running:
-            self._compose.stop(self._party.service, grace_s=grace_s)
+            self._docker.stop(facts.id, grace_s)
 
 
 def side(docker: Docker, party: Party) -> Side:

@@ -38,7 +38,7 @@ class Clients:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(timeout=30, limits=limits) as fresh, asyncio.TaskGroup() as tasks:
             for number in range(self._pools):
-                tasks.create_task(self._pool(0.15 + number * 0.15))
+                tasks.create_task(self._pool(number * 0.3))
             while not self._stop.is_set():
                 tasks.create_task(self._ask(fresh, self._rng.uniform(*self._seconds)))
                 await asyncio.sleep(1 / self._per_second)

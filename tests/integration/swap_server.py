@@ -11,20 +11,21 @@ import os
 import signal
 
 ROLE, STACK = os.environ["ROLE"], os.environ.get("STACK", "")
+DATE = "Date: Sat, 21 Nov 2026 03:00:00 GMT\r\n"  # Go and nginx send one with every response
 CLOSE = ROLE == "swap"  # the temporary gateway keeps no connection, so that none is in its way when it goes
 
 
 async def answer(writer: asyncio.StreamWriter, status: str, body: dict) -> None:
     data = json.dumps(body).encode()
     close = "Connection: close\r\n" if CLOSE else ""
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{close}Content-Length: {len(data)}\r\n\r\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{DATE}{close}Content-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
     await writer.drain()
 
 
 async def stream(writer: asyncio.StreamWriter, seconds: float) -> None:
     close = "Connection: close\r\n" if CLOSE else ""
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n{close}Transfer-Encoding: chunked\r\n\r\n".encode())
+    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n{DATE}{close}Transfer-Encoding: chunked\r\n\r\n".encode())
     steps = max(1, round(seconds / 0.25))
     for step in range(steps + 1):
         data = json.dumps({"server": ROLE, "done": step == steps}).encode() + b"\n"

@@ -1,7 +1,8 @@
 """Waits until nobody is connected to a server any more; runs in the network namespace of its container.
 
-A keep-alive connection whose response has ended is closed (SOCK_DESTROY), so that its client opens a new one
-elsewhere; one that is being answered is waited for. TCP cannot tell a finished response from a stream that pauses,
+Responses are made to say `Connection: close` (see polite.py), so that connections in use end with their next one.
+A connection that stays idle after its response has ended is closed (SOCK_DESTROY), so that its client opens a new
+one elsewhere; one that is being answered is waited for. TCP cannot tell a finished response from a stream that pauses,
 so the packets are watched: a response has ended when its last bytes were the final chunk or filled its length.
 A connection that was silent since before we looked counts as idle only after `idle_s`.
 
@@ -20,6 +21,8 @@ import sys
 import time
 from dataclasses import dataclass
 from typing import Any
+
+from orchestrator.clients.agents.polite import Polite
 
 TICK_S = 0.05
 ZERO_TICKS = 8  # nobody connected for this many ticks in a row: nobody is on the way either
@@ -127,10 +130,14 @@ class Packets:
         self._wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
 
-    def watch(self, seconds: float) -> None:
+    def watch(self, seconds: float, polite: Polite | None) -> None:
         until = time.monotonic() + seconds
+        sockets = [self._wire, *([polite.socket] if polite else [])]
         while (left := until - time.monotonic()) > 0:
-            if select.select([self._wire], [], [], left)[0]:
+            ready = select.select(sockets, [], [], left)[0]
+            if polite and polite.socket in ready:
+                polite.handle()
+            if self._wire in ready:
                 data, address = self._wire.recvfrom(1 << 17)
                 self.packet(data, outgoing=address[2] == PACKET_OUTGOING, now=time.monotonic())
 
@@ -209,12 +216,13 @@ def say(**what: Any) -> None:
     print(json.dumps(what), flush=True)  # noqa: T201
 
 
-def drain(ask: dict[str, Any], kernel: Kernel, packets: Packets) -> None:
+def drain(ask: dict[str, Any], kernel: Kernel, packets: Packets, polite: Polite | None) -> None:
     start, zero, closed, said, said_at = time.monotonic(), 0, 0, None, 0.0
     while True:
-        packets.watch(TICK_S)
+        packets.watch(TICK_S, polite)
         now = time.monotonic()
-        late = now - start > ask["bound_s"] / 2  # clients that hardly pause: take shorter pauses too
+        # Clients that hardly pause are left only where heads cannot be edited: take shorter pauses too, in the end.
+        late = not polite and now - start > ask["bound_s"] / 2
         quiet_s = min(ask["quiet_s"], 0.03) if late else ask["quiet_s"]
         open_now = busy = 0
         for sock in kernel.connections():
@@ -239,7 +247,15 @@ def drain(ask: dict[str, Any], kernel: Kernel, packets: Packets) -> None:
 
 def main(argument: str) -> None:
     ask = json.loads(argument)
-    drain(ask, Kernel(ask["port"]), Packets(ask["port"]))
+    try:
+        polite = Polite(ask["port"]) if ask["until"] == "closed" else None
+    except OSError:  # no such queue in this kernel: idle connections are closed, the others end by themselves
+        polite = None
+    try:
+        drain(ask, Kernel(ask["port"]), Packets(ask["port"]), polite)
+    finally:
+        if polite:
+            polite.close()
 
 
 if __name__ == "__main__":
