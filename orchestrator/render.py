@@ -12,6 +12,7 @@ from orchestrator.rendering import configs, engine, stack
 from orchestrator.rendering.environment import asset, document, fill, template_root
 from orchestrator.spec import Spec
 
+_WORKERS = 4  # some 10,000 requests per second; more would only take memory
 TOKEN = "secrets/control.token"  # noqa: S105 - a path
 
 
@@ -39,7 +40,19 @@ def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> di
 def _gateway(spec: Spec, facts: Facts | None, role: str) -> dict[str, str]:
     config = configs.gateway(spec, facts, role)
     files = {"gateway/config.json": document(config)}
-    files["gateway/nginx.conf"] = fill("gateway/nginx.conf.j2", config=config, spec=spec)
+    files["gateway/nginx.conf"] = fill(
+        "gateway/nginx.conf.j2",
+        ollama=config["ollama"],
+        adapter=config["adapter"],
+        engines=config["engines"],
+        resolver="127.0.0.11",  # Docker's own: a recreated container has a new address
+        workers=_WORKERS,
+        public_listen="0.0.0.0:11434",
+        control_listen="0.0.0.0:9180",
+        etc_dir="/etc/gateway",
+        state_dir="/var/lib/gateway",
+        pid="/var/lib/gateway/nginx.pid",
+    )
     for path in sorted((template_root() / "gateway" / "lua").glob("*.lua")):
         files[f"gateway/lua/{path.name}"] = path.read_text(encoding="utf-8")
     return files
@@ -54,14 +67,20 @@ def write(folder: Path, files: dict[str, str]) -> list[str]:
 
     Makes the control token once; it is never rendered, replaced or returned.
     """
+    changed = put(folder, files)
+    if not (folder / TOKEN).exists():
+        _replace(folder / TOKEN, secrets.token_urlsafe(32) + "\n", 0o600)
+    return changed
+
+
+def put(folder: Path, files: dict[str, str]) -> list[str]:
+    """Write files without a token, as for an example that is not run from here; return what changed."""
     changed = []
     for name, text in files.items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             _replace(path, text, 0o644)
             changed.append(name)
-    if not (folder / TOKEN).exists():
-        _replace(folder / TOKEN, secrets.token_urlsafe(32) + "\n", 0o600)
     return changed
 
 

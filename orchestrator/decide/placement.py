@@ -10,7 +10,8 @@ from orchestrator.decide.vram import SPARE, Ask, GpuBudget, Share, family, fit, 
 from orchestrator.facts import Gpu
 
 _ORDER = ("bf16", "mxfp4", "fp8", "int8", "int4", "nvfp4")
-_ENOUGH = 2.0       # requests of full length at once that a first choice should hold
+_ENOUGH = 32768         # tokens of cache that a first choice should hold
+_LEAN_CONTEXT = 8192    # up to here speed is given up before context
 HELP = (
     "another GPU, a shorter context, or a smaller model on the Ollama side would help; taking turns on one GPU "
     "(one engine resident at a time) is not offered yet"
@@ -50,6 +51,7 @@ class _Board:
     others: dict[str, int]
     home: tuple[str, ...]
     ollama: int                 # per GPU of `home`
+    start: str = "bf16"         # the largest kind of weights to try
     shares: dict[str, list[Share]] = field(default_factory=dict)
 
     def room(self, gpu: str) -> int:
@@ -79,7 +81,13 @@ def place(
         _Board({gpu.index: gpu for gpu in gpus}, others, home, spread(ollama, len(home)))
         for home in _homes(gpus, others, ollama)
     ]
-    tries = [_greedy(mappings, board, context, max_num_seqs) for board in boards]
+    # What the first engine takes, a second one lacks: with several, smaller weights for all are tried too.
+    starts = _ORDER[:5] if len(mappings) > 1 else _ORDER[:1]
+    tries = [
+        _greedy(mappings, replace(board, start=start, shares={}), context, max_num_seqs)
+        for board in boards
+        for start in starts
+    ]
     if not tries:
         reason = f"Ollama's pinned models need {gib(ollama)}; no set of these GPUs has room for them"
         return Placement((), (), {one.model: reason for one in mappings}, ())
@@ -88,7 +96,7 @@ def place(
 
 def _rank(found: Placement, prefer: tuple[str, ...]) -> tuple[int, int, int, int]:
     sharing = sum(bool(set(one.gpus) & set(found.home)) for one in found.placed)
-    lost = sum(_ORDER.index(family(one.share.ask.scheme)) for one in found.placed)
+    lost = sum(3 * one.share.ask.eager + _ORDER.index(family(one.share.ask.scheme)) for one in found.placed)
     return len(found.refused), sharing, lost, 0 if set(found.home) <= set(prefer) else 1
 
 
@@ -113,10 +121,24 @@ def _greedy(mappings: list[Mapping], board: _Board, context: int, max_num_seqs: 
         placed.append(found)
         for gpu in found.gpus:
             board.shares.setdefault(gpu, []).append(found.share)
+    placed = [_grown(one, board) for one in placed]
     order = {one.model: at for at, one in enumerate(mappings)}
     placed.sort(key=lambda one: order[one.mapping.model])
     budgets = tuple(board.budget(gpu) for gpu in board.gpus)
     return Placement(board.home, tuple(placed), refused, budgets)
+
+
+def _grown(one: Placed, board: _Board) -> Placed:
+    """Give an engine the room that is left on its GPUs, divided among the engines there; embeddings need none."""
+    total = min(board.gpus[gpu].total for gpu in one.gpus)
+    taken = one.share.requested + one.share.ask.context()
+    more = min(board.room(gpu) // len(board.shares[gpu]) for gpu in one.gpus)
+    share = fit(one.share.ask, total, taken + max(0, more))
+    if share is None or share.kv <= one.share.kv or one.mapping.kind == "embedding":
+        return one
+    for gpu in one.gpus:
+        board.shares[gpu] = [share if old is one.share else old for old in board.shares[gpu]]
+    return replace(one, share=share)
 
 
 def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> Placed | str:
@@ -124,12 +146,12 @@ def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> P
         return "its size is not known, so no memory can be promised; give gpus and kv_cache in migrate.yaml"
     closest = ""
     length = min(context, mapping.numbers.max_context or context)
-    for enough in (_ENOUGH, 1.0):
+    for enough in (_ENOUGH, 0):
         for repo, scheme, gpus, ask, why in _options(mapping, board, length, max_num_seqs):
             room = min(board.room(gpu) for gpu in gpus)
             total = min(board.gpus[gpu].total for gpu in gpus)
-            share = fit(ask, total, room)
-            if share and share.sequences >= enough:
+            share = fit(ask, total, room, enough)
+            if share and share.sequences * length >= enough:
                 return Placed(mapping, repo, share, gpus, why)
             needed = ask.weights() + ask.one_sequence() + ask.activations(total) + ask.graphs() + ask.context()
             least = f"{scheme} weights ({repo}) need {gib(needed)} for one request of {length} tokens"
@@ -144,7 +166,7 @@ def _options(
     ask = Ask(mapping.model, mapping.numbers, mapping.scheme, mapping.task, length, max_num_seqs)
     apart = [gpu for gpu in board.gpus if gpu not in board.home]
     for gpus, sharing in ((apart, False), (list(board.gpus), True)):
-        for repo, scheme in _repositories(mapping):
+        for repo, scheme in _repositories(mapping, board.start):
             able = [gpu for gpu in gpus if board.gpus[gpu].compute_capability >= minimum_capability(scheme)]
             for group in _groups(able, board, mapping):
                 if sharing and not set(group) & set(board.home):
@@ -152,7 +174,7 @@ def _options(
                 base = replace(ask, scheme=scheme, tensor_parallel=len(group))
                 why = _why(repo, scheme, mapping, group, sharing)
                 yield repo, scheme, group, base, why
-    for repo, scheme in _repositories(mapping)[-1:]:
+    for repo, scheme in _repositories(mapping, board.start)[-1:] if length <= _LEAN_CONTEXT else []:
         for gpu in board.gpus:
             if board.gpus[gpu].compute_capability >= max(8.9, minimum_capability(scheme)):
                 lean = replace(ask, scheme=scheme, eager=True, kv_dtype="fp8", max_num_seqs=min(4, max_num_seqs))
@@ -160,15 +182,15 @@ def _options(
                 yield repo, scheme, (gpu,), lean, why
 
 
-def _repositories(mapping: Mapping) -> list[tuple[str, str]]:
+def _repositories(mapping: Mapping, start: str) -> list[tuple[str, str]]:
     """Return the repository as it is, then one per smaller kind of weights; the first named of each kind."""
     found = {family(mapping.scheme): (mapping.repo or "", mapping.scheme)}
     if mapping.confidence != "given":
         own = (mapping.repo or "").partition("/")[0]
         for repo, scheme in sorted(mapping.quantized, key=lambda item: _trust(item[0], item[1], own)):
             found.setdefault(family(scheme), (repo, scheme))
-    start = _ORDER.index(family(mapping.scheme))
-    return [found[kind] for kind in _ORDER[start:] if kind in found]
+    kinds = [kind for kind in _ORDER if kind in found]
+    return [found[kind] for kind in kinds if _ORDER.index(kind) >= _ORDER.index(start)] or [found[kinds[-1]]]
 
 
 def _trust(repo: str, scheme: str, own: str) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from orchestrator.spec import Spec
 _CPU_IMAGE = "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0"
 _CARRIED = re.compile(r"^(?:OLLAMA_|LLAMA_ARG_|GGML_|CUDA_)")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIAL", re.IGNORECASE)
+_UNSTATED = 32768      # the longest context that is planned for without a sign that it is needed
 _CONTEXTS = (262144, 131072, 65536, 32768, 16384, 8192, 4096)
 
 
@@ -96,8 +97,12 @@ def _context(facts: Facts) -> tuple[int, str]:
     if loaded:
         return max(loaded), "context: that of the models loaded now"
     total = sum(gpu.total for gpu in facts.gpus)
-    size = 262144 if total >= 47 * GIB else 32768 if total >= 23 * GIB else 4096
-    return size, f"context: Ollama's default for {total / GIB:.0f} GiB of VRAM"
+    default = 262144 if total >= 47 * GIB else 32768 if total >= 23 * GIB else 4096
+    size = min(default, _UNSTATED)
+    told = f"context {size}: Ollama's default for {total / GIB:.0f} GiB of VRAM"
+    if size < default:
+        told += f" is {default}, but nothing shows that more is used"
+    return size, told
 
 
 def _on_gpus(

@@ -162,6 +162,8 @@ class GpuBudget:
         parts += [f"Ollama {gib(self.ollama)}"] if self.ollama else []
         parts += [_explained(share) for share in self.shares]
         verdict = f"does not fit: {self.problem}" if self.problem else f"{gib(self.left)} spare"
+        if not parts:
+            return f"GPU {self.gpu}: {gib(self.total)}, for Ollama alone"
         return f"GPU {self.gpu}: {gib(self.total)} = {' + '.join([*parts, verdict])}"
 
 
@@ -182,11 +184,11 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def fit(ask: Ask, total: int, room: int) -> Share | None:
+def fit(ask: Ask, total: int, room: int, tokens: int = 0) -> Share | None:
     """Return the engine's share of a GPU on which `room` bytes may be taken; None when one request does not fit.
 
-    The cache gets what is left, up to `max_num_seqs` requests of full length. The utilisation is rounded up
-    to a thousandth within the room, so that vLLM's start check passes.
+    The cache gets what is left, up to `max_num_seqs` requests of full length, or only as much as `tokens`
+    need. The utilisation is rounded up to a thousandth within the room, so that vLLM's start check passes.
     """
     fixed = ask.weights() + ask.activations(total) + ask.graphs() + MARGIN
     most = min((room - ask.context()) * 1000 // total, MAX_PER_MILLE)
@@ -194,7 +196,8 @@ def fit(ask: Ask, total: int, room: int) -> Share | None:
     one = ask.one_sequence()
     if available < one:
         return None
-    kv = max(one, min(available, ask.max_num_seqs * one) // (64 * MIB) * (64 * MIB))
+    wanted = ask.max_num_seqs * one if not tokens else (tokens + 64) * ask.kv_token() + 64 * MIB
+    kv = max(one, min(available, wanted) // (64 * MIB) * (64 * MIB))
     return share_of(ask, total, kv, -(-(fixed + kv) * 1000 // total) / 1000)
 
 

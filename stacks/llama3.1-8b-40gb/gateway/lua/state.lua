@@ -1,0 +1,112 @@
+-- What all workers share: the static configuration, and the weights with their version and lease.
+-- The weights are one JSON string in a shared dictionary, so a reader never sees half a change.
+local cjson = require 'cjson.safe'
+local ffi = require 'ffi'
+local names = require 'names'
+
+ffi.cdef [[
+int fileno(void *stream);
+int fsync(int fd);
+int open(const char *path, int flags, ...);
+int close(int fd);
+]]
+
+local M = { routes = {}, engines = {}, by_name = {}, token = '' }
+
+local shared = ngx.shared.gateway
+local raw, decoded
+
+local function slurp(path)
+  local file, why = io.open(path, 'rb')
+  if not file then return nil, why end
+  local text = file:read('*a')
+  file:close()
+  return text
+end
+
+-- A mistake here must stop the start, with its reason.
+local function load_config(path)
+  local config, why = cjson.decode(assert(slurp(path)))
+  assert(config, path .. ': ' .. tostring(why))
+  M.stack, M.role = config.stack, config.role
+  M.engines, M.routes = config.engines or {}, config.routes or {}
+  for route, known in pairs(M.routes) do
+    assert(M.engines[known.engine], path .. ': routes.' .. route .. ': no engine named ' .. tostring(known.engine))
+    M.by_name[names.canonical(route)] = route
+    for _, name in ipairs(known.names or {}) do M.by_name[names.canonical(name)] = route end
+  end
+end
+
+local function well_formed(state)
+  return type(state) == 'table' and type(state.version) == 'number' and type(state.weights) == 'table'
+end
+
+-- Reads the file only when nothing is shared yet: after a reload the memory is newer.
+local function load_weights(path)
+  if shared:get('state') then return end
+  local text = slurp(path)
+  local state = text and cjson.decode(text)
+  if text and not well_formed(state) then
+    ngx.log(ngx.CRIT, path, ' is not readable as weights: all requests go to Ollama; kept as ', path, '.bad')
+    os.rename(path, path .. '.bad')
+    text = nil
+  end
+  shared:set('state', text or '{"version":0,"weights":{},"lease":null}')
+end
+
+function M.init(etc_dir, state_dir)
+  M.state_dir = state_dir
+  M.log_path = state_dir .. '/access.jsonl'
+  load_config(etc_dir .. '/config.json')
+  M.token = (slurp(etc_dir .. '/token') or ''):gsub('%s+$', '')
+  load_weights(state_dir .. '/weights.json')
+end
+
+-- The state now: {version, weights, lease}. Not to be changed in place.
+function M.now()
+  local text = shared:get('state')
+  if text ~= raw then
+    raw, decoded = text, cjson.decode(text)
+    if decoded.lease == cjson.null then decoded.lease = nil end
+  end
+  return decoded
+end
+
+function M.weight(route) return M.now().weights[route] or 0 end
+
+local function sync_path(path)
+  local fd = ffi.C.open(path, 0)
+  if fd >= 0 then
+    ffi.C.fsync(fd)
+    ffi.C.close(fd)
+  end
+end
+
+local function persist(text)
+  local path = M.state_dir .. '/weights.json'
+  local file, why = io.open(path .. '.tmp', 'wb')
+  if not file then return nil, why end
+  local written = file:write(text) and file:flush() and ffi.C.fsync(ffi.C.fileno(file)) == 0
+  file:close()
+  if not written then return nil, path .. '.tmp: write failed' end
+  local renamed, reason = os.rename(path .. '.tmp', path)
+  if not renamed then return nil, reason end
+  sync_path(M.state_dir)
+  return true
+end
+
+-- Replaces the state by what `change(state)` returns; its second result, a reason, leaves all as it was.
+-- Persisted before it takes effect. One writer at a time over all workers.
+function M.update(change)
+  while not shared:add('writer', ngx.worker.pid(), 5) do ngx.sleep(0.001) end
+  local state, why = change(M.now())
+  if state then
+    local text = cjson.encode({ version = state.version, weights = state.weights, lease = state.lease or cjson.null })
+    local kept, reason = persist(text)
+    if kept then shared:set('state', text) else state, why = nil, reason end
+  end
+  shared:delete('writer')
+  return state, why
+end
+
+return M

@@ -1,0 +1,135 @@
+-- The control door: weights, lease, hold, status and the log.
+local cjson = require 'cjson.safe'
+local live = require 'live'
+local state = require 'state'
+local weights = require 'weights'
+
+local M = {}
+
+local shared = ngx.shared.gateway
+local LOG_PAGE = 4194304   -- bytes of the log per answer
+local HOLD_MOST = 600      -- seconds; clients give up sooner
+
+local function answer(status, value)
+  ngx.status = status
+  ngx.header.content_type = 'application/json'
+  ngx.say(cjson.encode(value))
+end
+
+-- Compares in a time that does not depend on where the texts differ.
+local function same(given, expected)
+  local differ = #given == #expected and 0 or 1
+  for i = 1, #expected do
+    if given:byte(i) ~= expected:byte(i) then differ = differ + 1 end
+  end
+  return differ == 0
+end
+
+-- Ends the request with 401 unless it carries the token. Without a token configured nobody enters.
+function M.guard()
+  local given = (ngx.var.http_authorization or ''):match('^[Bb]earer%s+(%S+)$')
+  if given and state.token ~= '' and same(given, state.token) then return end
+  answer(401, { error = 'a bearer token is needed' })
+  return ngx.exit(401)
+end
+
+local function payload()
+  ngx.req.read_body()
+  local value = cjson.decode(ngx.req.get_body_data() or '')
+  return type(value) == 'table' and value or nil
+end
+
+local function given(value) return value ~= cjson.null and value or nil end
+
+local function conflict()
+  answer(409, { error = 'the weights were changed by someone else, or would rise without their version',
+    version = state.now().version })
+end
+
+local function set_weights()
+  local asked = payload()
+  if not asked then return answer(400, { error = 'a JSON object is needed' }) end
+  local version = given(asked.version)
+  if version ~= nil and type(version) ~= 'number' then return answer(400, { error = 'version: a number or null is needed' }) end
+  local wrong = weights.invalid(asked.weights, state.routes)
+  if wrong then return answer(400, { error = wrong }) end
+  local changed, why = state.update(function(now) return weights.change(now, asked.weights, version) end)
+  if changed then
+    ngx.log(ngx.NOTICE, 'weights version ', changed.version, ' by ', tostring(given(asked.by)))
+    return answer(200, { version = changed.version })
+  end
+  if why == 'conflict' then return conflict() end
+  answer(500, { error = 'the weights could not be stored: ' .. tostring(why) })
+end
+
+local function set_lease()
+  local asked = payload()
+  local seconds = asked and tonumber(asked.seconds)
+  if not seconds or seconds < 0 or type(asked.owner) ~= 'string' then
+    return answer(400, { error = 'owner: text and seconds: a number are needed' })
+  end
+  local fallback = given(asked.fallback) or {}
+  local wrong = next(fallback) and weights.invalid(fallback, state.routes)
+  if wrong then return answer(400, { error = 'fallback: ' .. wrong }) end
+  local lease = seconds > 0 and { owner = asked.owner, expires = ngx.now() + seconds, fallback = fallback } or nil
+  local kept, why = state.update(function(now) return { version = now.version, weights = now.weights, lease = lease } end)
+  if not kept then return answer(500, { error = 'the lease could not be stored: ' .. tostring(why) }) end
+  answer(200, { lease = lease or cjson.null })
+end
+
+local function set_hold()
+  local asked = payload()
+  local seconds = asked and tonumber(asked.seconds) or 0
+  if not asked or type(asked.on) ~= 'boolean' or (asked.on and (seconds <= 0 or seconds > HOLD_MOST)) then
+    return answer(400, { error = 'on: true or false, seconds: more than 0 and at most ' .. HOLD_MOST .. ' are needed' })
+  end
+  if asked.on then shared:set('hold', ngx.now() + seconds) else shared:delete('hold') end
+  answer(200, { on = asked.on })
+end
+
+local function status()
+  local now, all = state.now(), {}
+  for route in pairs(state.routes) do all[route] = now.weights[route] or 0 end
+  local hold = shared:get('hold')
+  local held = hold ~= nil and hold > ngx.now()
+  local counts, failovers = live.ended()
+  answer(200, {
+    stack = state.stack, role = state.role, version = now.version, weights = all,
+    hold = { on = held, ['until'] = held and hold or cjson.null, waiting = shared:get('held') or 0 },
+    lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
+  })
+end
+
+local function log_page()
+  local from = math.max(0, tonumber(ngx.var.arg_from) or 0)
+  local file = io.open(state.log_path, 'rb')
+  local size = file and file:seek('end') or 0
+  from = math.min(from, size)
+  local text = ''
+  if file then
+    file:seek('set', from)
+    text = (file:read(LOG_PAGE) or ''):match('^.*\n') or ''
+    file:close()
+  end
+  ngx.header.content_type = 'application/x-ndjson'
+  ngx.header['X-Next'] = ('%d'):format(from + #text)
+  ngx.print(text)
+end
+
+local DOORS = {
+  ['GET /control/status'] = status, ['GET /control/log'] = log_page, ['POST /control/weights'] = set_weights,
+  ['POST /control/lease'] = set_lease, ['POST /control/hold'] = set_hold,
+}
+
+function M.serve()
+  local door = DOORS[ngx.req.get_method() .. ' ' .. ngx.var.uri]
+  if not door then return answer(404, { error = 'no such door' }) end
+  return door()
+end
+
+-- Which stack answers on this port: lets a take-over see that it has arrived.
+function M.identity()
+  answer(200, { stack = state.stack, role = state.role, version = state.now().version })
+end
+
+return M

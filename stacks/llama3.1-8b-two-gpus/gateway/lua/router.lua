@@ -1,0 +1,137 @@
+-- Decides where a request goes, once per hop.
+local body = require 'body'
+local choose = require 'choose'
+local direct = require 'direct'
+local live = require 'live'
+local names = require 'names'
+local requests = require 'request'
+local state = require 'state'
+
+local M = {}
+
+local shared = ngx.shared.gateway
+local HELD_MOST = 1000       -- requests waiting at once; more pass on
+local CIRCUIT_SECONDS = 1    -- after a connect timeout: an address that is gone costs one request its time
+
+-- What a route's weight applies to. All else of Ollama's API is about Ollama's own store.
+local WEIGHTED = {
+  ['/api/chat'] = true, ['/api/generate'] = true, ['/api/embed'] = true, ['/api/embeddings'] = true,
+  ['/v1/chat/completions'] = true, ['/v1/completions'] = true, ['/v1/embeddings'] = true,
+  ['/v1/responses'] = true, ['/v1/messages'] = true, ['/v1/messages/count_tokens'] = true,
+}
+
+local function read_body()
+  ngx.req.read_body()
+  local text = ngx.req.get_body_data()
+  if text then return text end
+  local path = ngx.req.get_body_file()
+  local file = path and io.open(path, 'rb')
+  if not file then return nil end
+  text = file:read('*a')
+  file:close()
+  return text
+end
+
+local function wait_while_held()
+  if (shared:get('hold') or 0) <= ngx.now() then return end
+  if shared:incr('held', 1, 0) <= HELD_MOST then
+    while (shared:get('hold') or 0) > ngx.now() do ngx.sleep(0.01) end
+  end
+  shared:incr('held', -1, 0)
+end
+
+-- Fills in model, route and whether vLLM can take the body as it stands; returns the conversation's key.
+local function recognise(request, path)
+  if request.method ~= 'POST' or not WEIGHTED[path] then return nil end
+  local text = read_body()
+  if not text then return nil end
+  local model, found, past = body.model(text)
+  if not model then return nil end
+  request.model = model
+  request.route = state.by_name[names.canonical(model)]
+  if not request.route then return nil end
+  local known = state.routes[request.route]
+  request.direct = known.direct and path == '/v1/chat/completions'
+    and (ngx.var.http_content_type or ''):lower():find('^%s*application/json') ~= nil
+    and direct.allowed(text, found, past)
+  if not known.sticky then return nil end
+  return ngx.var.http_x_session_id or choose.conversation(text, found)
+end
+
+local function weigh(request, key)
+  local now = state.now()
+  request.version = now.version
+  if not request.route then return 'ollama' end
+  request.weight = now.weights[request.route] or 0
+  local point = key and choose.point(request.route .. key) or math.random() * 100
+  return choose.side(request.weight, point, state.routes[request.route].kind)
+end
+
+local function to_vllm(request)
+  local route = state.routes[request.route]
+  request.engine = route.engine
+  local guarded = route.failover ~= false and route.kind ~= 'embedding' and not request.forced
+  if guarded and shared:get('away' .. request.engine) then
+    request.failover = true
+    return live.enter(request)
+  end
+  request.side, request.via = 'vllm', request.direct and 'direct' or 'adapter'
+  live.enter(request)
+  ngx.var.gw_engine = request.engine
+  if request.via == 'adapter' then ngx.var.gw_route = request.route end
+  return ngx.exec('@' .. request.via .. (guarded and '' or '_only'))
+end
+
+-- The public door.
+function M.public()
+  wait_while_held()
+  local request = requests.open()
+  local key = recognise(request, request.uri)
+  if weigh(request, key) == 'vllm' then return to_vllm(request) end
+  live.enter(request)
+end
+
+-- Everything under /side/ollama and /side/vllm of the control door.
+function M.forced(side)
+  local request = requests.open()
+  request.forced = true
+  ngx.var.gw_uri = ngx.var.request_uri:match('^/+side/%w+(/.*)$') or '/'
+  request.uri = request.uri:match('^/side/%w+(/.*)$') or '/'
+  recognise(request, request.uri)
+  weigh(request)
+  if side == 'ollama' then return live.enter(request) end
+  if request.route then return to_vllm(request) end
+  request.side, request.via = 'vllm', 'adapter'
+  live.enter(request)
+  return ngx.exec('@adapter_only')
+end
+
+-- vLLM did not take it, and nothing was sent to the client: Ollama answers.
+function M.fall_back()
+  local request = requests.current()
+  local status = tostring(ngx.var.upstream_status):match('(%d+)%s*$')
+  if status == '504' and tostring(ngx.var.upstream_connect_time):match('%-%s*$') then
+    shared:set('away' .. request.engine, true, CIRCUIT_SECONDS)
+  end
+  request.failover, request.via, request.engine = true, 'ollama', nil
+  ngx.var.gw_route, ngx.var.gw_engine = '', ''
+  live.move(request, 'ollama')
+end
+
+-- vLLM found fault with a body that Ollama might accept: the adapter decides.
+function M.replay()
+  local request = requests.current()
+  request.via = 'adapter'
+  ngx.var.gw_route = request.route
+end
+
+-- Ollama is not there: the adapter knows the lists of models; what needs Ollama itself is refused.
+function M.without_ollama()
+  local request = requests.current()
+  local answerable = request.method == 'GET' or request.method == 'HEAD' or request.uri == '/api/show'
+  if not answerable or request.forced then return ngx.exec('@unavailable') end
+  request.failover, request.via = true, 'adapter'
+  live.move(request, 'vllm')
+end
+
+return M

@@ -1,0 +1,104 @@
+-- Judges a response by its end, from chunks cut anywhere: status codes see neither vLLM's error frame
+-- inside a 200 nor Ollama's stream that just stops.
+local body = require 'body'
+
+local M = {}
+
+local find, sub = string.find, string.sub
+
+local HEAD = 64            -- bytes of an SSE line that tell what it is
+local LONGEST = 8388608    -- bytes of an NDJSON line that are kept to be read exactly
+
+local DONE_EVENTS = { message_stop = true, ['response.completed'] = true, ['response.incomplete'] = true }
+local ERROR_EVENTS = { error = true, ['response.failed'] = true }
+
+local function sse_line(state, line)
+  if state.verdict then return end
+  local data = line:match('^data:%s*(.-)%s*$')
+  if data then
+    if data == '[DONE]' then
+      state.verdict = state.failed and 'error' or 'complete'
+    elseif data:match('^{%s*"error"%s*:%s*[{"]') or data:match('^{%s*"object"%s*:%s*"error"') then
+      state.failed = true
+    end
+    return
+  end
+  local event = line:match('^event:%s*(.-)%s*$')
+  if event and ERROR_EVENTS[event] then
+    state.failed = true
+  elseif event and DONE_EVENTS[event] then
+    state.verdict = state.failed and 'error' or 'complete'
+  end
+end
+
+local function ndjson_line(state, line)
+  if line:match('^%s*$') then return end
+  if sub(line, -13) == '"done":false}' then
+    state.last = 'more'
+    return
+  end
+  local found = body.members(line, body.skip_space(line, 1))
+  state.last = found and 'other' or 'broken'
+  for k = 1, found and #found or 0, 4 do
+    local key, value = sub(line, found[k], found[k + 1]), sub(line, found[k + 2], found[k + 3])
+    if key == 'error' and value ~= 'null' then state.failed = true end
+    if key == 'done' then state.last = value == 'true' and 'done' or 'more' end
+  end
+end
+
+local function feed_lines(state, chunk)
+  local from = 1
+  while true do
+    local newline = find(chunk, '\n', from, true)
+    local to = newline and newline - 1 or #chunk
+    local room = state.limit - #state.line
+    if state.line == '' and newline then
+      state.read(state, sub(chunk, from, math.min(to, from + state.limit - 1)))
+    else
+      if room > 0 then state.line = state.line .. sub(chunk, from, math.min(to, from + room - 1)) end
+      if newline then
+        state.read(state, state.line)
+        state.line = ''
+      end
+    end
+    if not newline then return end
+    from = newline + 1
+  end
+end
+
+local function nothing() end
+
+-- `content_type` and `status` of the response; `generates` says that NDJSON must end with done:true.
+function M.new(content_type, status, generates)
+  local state = { status = status, line = '', feed = nothing, generates = generates }
+  content_type = (content_type or ''):lower()
+  if status >= 400 then return state end
+  if find(content_type, 'text/event-stream', 1, true) then
+    state.kind, state.limit, state.read, state.feed = 'sse', HEAD, sse_line, feed_lines
+  elseif find(content_type, 'ndjson', 1, true) then
+    state.kind, state.limit, state.read, state.feed = 'ndjson', LONGEST, ndjson_line, feed_lines
+  end
+  return state
+end
+
+-- The outcome once no more chunks come. `ended`: the body was transferred to its end;
+-- `died`: the upstream broke off. Neither: the client went away.
+function M.finish(state, ended, died)
+  if state.status >= 500 and (ended or died) then return 'error' end
+  if state.kind and state.line ~= '' then
+    state.read(state, state.line)
+    state.line = ''
+  end
+  if state.verdict then return state.verdict end
+  if state.failed then return 'error' end
+  if state.kind == 'ndjson' and state.last == 'done' then return 'complete' end
+  if not ended then return died and 'truncated' or 'client_left' end
+  if state.kind == 'sse' then return 'truncated' end
+  if state.kind == 'ndjson' then
+    local whole = state.last == 'other' and not state.generates
+    return whole and 'complete' or 'truncated'
+  end
+  return 'complete'
+end
+
+return M
