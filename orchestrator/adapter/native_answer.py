@@ -56,9 +56,9 @@ class NativeAnswer:
         fields: JSON = {"done": True, "done_reason": done_reason(tally.finish)}
         if self._context and tally.prompt_ids:
             fields["context"] = tally.prompt_ids + tally.token_ids
-        fields |= {name: value for name, value in _measures(tally).items() if value}
-        if logprobs:
-            fields["logprobs"] = _logprobs(logprobs)
+        measures = {name: value for name, value in _measures(tally).items() if value}
+        shown = {"logprobs": _logprobs(logprobs)} if logprobs else {}
+        fields |= {**shown, **measures} if self._chat else {**measures, **shown}
         return dumps(fields)[1:-1]
 
 

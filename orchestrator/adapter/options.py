@@ -73,16 +73,16 @@ def sampling(options: JSON) -> JSON:
     fields: JSON = {
         "temperature": _clamp(options["temperature"], 0.0, 2.0),
         "top_p": _clamp(options["top_p"], 1e-6, 1.0),
-        "top_k": int(options["top_k"]) if options["top_k"] > 0 else 0,
+        "top_k": max(_integer(options["top_k"]), 0),
         "min_p": _clamp(options["min_p"], 0.0, 1.0),
         "repetition_penalty": _positive(options.get("repeat_penalty", 1.0)),
         "presence_penalty": _clamp(options.get("presence_penalty", 0.0), -2.0, 2.0),
         "frequency_penalty": _clamp(options.get("frequency_penalty", 0.0), -2.0, 2.0),
     }
-    seed = int(options.get("seed", -1))
+    seed = _integer(options.get("seed", -1))
     if seed != -1:
         fields["seed"] = seed
-    limit = int(options.get("num_predict", -1))
+    limit = _integer(options.get("num_predict", -1))
     if limit > 0:  # 0, -1 and -2 are all unlimited
         fields["max_tokens"] = limit
     return fields
@@ -98,8 +98,12 @@ def _clamp(value: float, low: float, high: float) -> float:
     return low if math.isnan(value) else min(max(float(value), low), high)
 
 
+def _integer(value: float) -> int:
+    return int(_clamp(value, -(2.0**53), 2.0**53))
+
+
 def _positive(value: float) -> float:
-    return float(value) if value > 0 else 1.0
+    return _clamp(value, 0.0, 1e6) or 1.0
 
 
 def keep_alive(value: Any) -> float | None:

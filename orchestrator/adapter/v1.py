@@ -65,7 +65,7 @@ def _options(route: Route, request: JSON) -> JSON:
         if value is not None:
             given[name] = _number(name, value)
     if request.get("max_tokens") is not None:
-        given["num_predict"] = int(_number("max_tokens", request["max_tokens"]))
+        given["num_predict"] = _number("max_tokens", request["max_tokens"])
     stop = request.get("stop")
     if isinstance(stop, str):
         given["stop"] = [stop]
