@@ -98,7 +98,8 @@ class Shift:
         if self._settled:
             return
         back = {model: weight for model, weight in approved(self.context).items() if model in self._moving}
-        self.context.gateway.set_weights(back, None, by="cutover: back to the approved step")
+        at = time.time()
+        _write_down(self.context, back, at, self.context.gateway.set_weights(back, None, by="cutover: step back"))
         shown = ", ".join(f"{model} {weight:g} %" for model, weight in back.items())
         self.context.say("cutover", f"back to the last approved step: {shown}", Kind.WARN)
 
@@ -125,10 +126,12 @@ class Shift:
         if lowered:
             shown = ", ".join(f"{model} is at {weight:g} %" for model, weight in lowered.items())
             self.context.say("cutover", f"somebody lowered the weight meanwhile: {shown}", Kind.WARN)
+        at = time.time()
         try:
-            self.context.gateway.set_weights(weights, status.version, by="cutover")
+            version = self.context.gateway.set_weights(weights, status.version, by="cutover")
         except Conflict as error:
             raise WrongState("the weights were changed by somebody else", hint="migrate status") from error
+        _write_down(self.context, weights, at, version)
 
     def _control(self) -> Side | None:
         """Return Ollama's side as last measured by a step that still had live control traffic."""
@@ -229,7 +232,8 @@ class Unshift:
 
 def unshift(context: Context, routes: tuple[str, ...], by: str) -> int:
     """Lower the routes to 0 first, write it down second; return how many answers still run on vLLM."""
-    context.gateway.set_weights(dict.fromkeys(routes, 0.0), None, by=by)
+    at, weights = time.time(), dict.fromkeys(routes, 0.0)
+    _write_down(context, weights, at, context.gateway.set_weights(weights, None, by=by))
     for model in routes:
         context.journal.move("route", model, Event.ROLLED_BACK)
         context.journal.append("approved", model, "0 %", {"weight": 0.0})
@@ -237,3 +241,8 @@ def unshift(context: Context, routes: tuple[str, ...], by: str) -> int:
     return sum(live.get(model, {}).get("vllm", 0) for model in routes)
 
 
+
+
+def _write_down(context: Context, weights: dict[str, float], at: float, version: int) -> None:
+    text = ", ".join(f"{model} {weight:g} %" for model, weight in weights.items())
+    context.journal.append("weights", context.spec.name, text, {"weights": weights, "at": at, "version": version})

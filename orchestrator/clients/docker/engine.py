@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,7 +165,19 @@ class Docker:
 
     def remove(self, container: str) -> None:
         """Removes a container, running or not, with its anonymous volumes; fine when there is none."""
-        self._cli.docker("rm", "--force", "--volumes", container)
+        try:
+            self._cli.docker("rm", "--force", "--volumes", container)
+        except MigrateError as refused:
+            if "already in progress" not in refused.evidence:
+                raise
+            self._wait_gone(container)
+
+    def _wait_gone(self, container: str, seconds: float = 15) -> None:
+        until = time.monotonic() + seconds
+        while self.find(container) is not None:
+            if time.monotonic() > until:
+                raise MigrateError(f"Docker has been removing the container {container} for {seconds:.0f} s")
+            time.sleep(0.1)
 
     def logs(self, container: str, *, since: str = "", tail: int | None = None) -> list[str]:
         """Log lines of a container, both streams; `since` as Docker takes it (timestamp or 10m)."""
@@ -216,6 +229,13 @@ class Docker:
         self._cli.docker("volume", "rm", volume)
 
     # Networks
+
+    def network_create(self, network: str, labels: Mapping[str, str] | None = None) -> None:
+        words = [word for key, value in (labels or {}).items() for word in ("--label", f"{key}={value}")]
+        self._cli.docker("network", "create", *words, network)
+
+    def network_remove(self, network: str) -> None:
+        self._cli.docker("network", "rm", network)
 
     def connect(self, network: str, container: str, aliases: Sequence[str] = ()) -> None:
         words = [word for alias in aliases for word in ("--alias", alias)]
