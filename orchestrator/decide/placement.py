@@ -12,6 +12,7 @@ from orchestrator.facts import Gpu
 _ORDER = ("bf16", "mxfp4", "fp8", "int8", "int4", "nvfp4")
 _ENOUGH = 32768         # tokens of cache that a first choice should hold
 _LEAN_CONTEXT = 8192    # up to here speed is given up before context
+_Option = tuple[str, str, tuple[str, ...], Ask, tuple[str, ...]]     # repository, scheme, GPUs, ask, reasons
 HELP = (
     "another GPU, a shorter context, or a smaller model on the Ollama side would help; taking turns on one GPU "
     "(one engine resident at a time) is not offered yet"
@@ -159,9 +160,7 @@ def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> P
     return f"{closest or 'no GPU here can run it (compute capability 7.5 or newer is needed)'}. {HELP}"
 
 
-def _options(
-    mapping: Mapping, board: _Board, length: int, max_num_seqs: int
-) -> Iterator[tuple[str, str, tuple[str, ...], Ask, tuple[str, ...]]]:
+def _options(mapping: Mapping, board: _Board, length: int, max_num_seqs: int) -> Iterator[_Option]:
     """Yield ways to run a model, the most wanted first: own GPU before a shared one, less loss before more."""
     ask = Ask(mapping.model, mapping.numbers, mapping.scheme, mapping.task, length, max_num_seqs)
     apart = [gpu for gpu in board.gpus if gpu not in board.home]
@@ -174,12 +173,18 @@ def _options(
                 base = replace(ask, scheme=scheme, tensor_parallel=len(group))
                 why = _why(repo, scheme, mapping, group, sharing)
                 yield repo, scheme, group, base, why
-    for repo, scheme in _repositories(mapping, board.start)[-1:] if length <= _LEAN_CONTEXT else []:
-        for gpu in board.gpus:
-            if board.gpus[gpu].compute_capability >= max(8.9, minimum_capability(scheme)):
-                lean = replace(ask, scheme=scheme, eager=True, kv_dtype="fp8", max_num_seqs=min(4, max_num_seqs))
-                why = (*_why(repo, scheme, mapping, (gpu,), gpu in board.home), "8-bit cache and no CUDA graphs")
-                yield repo, scheme, (gpu,), lean, why
+    yield from _lean(mapping, board, ask) if length <= _LEAN_CONTEXT else ()
+
+
+def _lean(mapping: Mapping, board: _Board, ask: Ask) -> Iterator[_Option]:
+    """Yield the last resort on each GPU: the smallest weights it can run, an 8-bit cache, no CUDA graphs."""
+    for gpu, capability in ((gpu, board.gpus[gpu].compute_capability) for gpu in board.gpus):
+        able = [one for one in _repositories(mapping, board.start) if capability >= minimum_capability(one[1])]
+        if able and capability >= 8.9:
+            repo, scheme = able[-1]
+            lean = replace(ask, scheme=scheme, eager=True, kv_dtype="fp8", max_num_seqs=min(4, ask.max_num_seqs))
+            why = (*_why(repo, scheme, mapping, (gpu,), gpu in board.home), "8-bit cache and no CUDA graphs")
+            yield repo, scheme, (gpu,), lean, why
 
 
 def _repositories(mapping: Mapping, start: str) -> list[tuple[str, str]]:

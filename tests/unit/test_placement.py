@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from decide_cases import cases, facts, read
+
+from orchestrator.decide.propose import propose
+from orchestrator.decide.specfile import spec_to_yaml
+from orchestrator.decide.vram import SPARE
+from orchestrator.spec import parse_spec
+
+
+@pytest.mark.parametrize("path", cases("vram"), ids=lambda path: path.stem)
+def test_case(path: Path) -> None:
+    case = read(path)
+    found = propose("case", facts(case), tuple(case["ask"]) if "ask" in case else None)
+    spec, expect = found.spec, case["expect"]
+    assert spec.accelerator == expect.get("accelerator", "nvidia")
+    if "engines" in expect:
+        assert list(spec.engines) == list(expect["engines"])
+        for name, wanted in expect["engines"].items():
+            actual = spec.engines[name].model_dump(mode="json")
+            assert {key: actual[key] for key in wanted} == wanted
+    ollama = spec.ollama.model_dump(mode="json")
+    assert {key: ollama[key] for key in expect.get("ollama", {})} == expect.get("ollama", {})
+    assert expect.get("context", spec.ollama.context_length) == spec.ollama.context_length
+    for model, patterns in expect.get("stays", {}).items():
+        assert all(re.search(pattern, found.stays[model]) for pattern in patterns), found.stays[model]
+    for words in expect.get("notes", []):
+        assert words in " ".join(found.notes)
+    if "routes" in expect:
+        assert {model: route.engine for model, route in spec.routes.items()} == expect["routes"]
+    if "shared" in expect:
+        used = {gpu for engine in spec.engines.values() for gpu in engine.gpus}
+        assert bool(used & set(spec.ollama.gpus)) == expect["shared"]
+
+
+@pytest.mark.parametrize("path", cases("vram"), ids=lambda path: path.stem)
+def test_what_is_proposed_can_start(path: Path) -> None:
+    """vLLM's start check passes with Ollama resident, one whole request fits, and something stays free."""
+    case = read(path)
+    found = propose("case", facts(case))
+    assert not found.proof.problems
+    assert not found.proof.unknown or found.spec.accelerator == "cpu"
+    for budget in found.proof.budgets:
+        assert budget.left >= SPARE
+        taken = budget.others + budget.ollama
+        for share in budget.shares:
+            assert share.requested + share.ask.context() <= budget.total - taken
+            assert share.weights + share.kv + share.activations + share.graphs <= share.requested
+            assert share.kv >= share.ask.one_sequence()
+            taken += share.requested + share.ask.context()
+
+
+@pytest.mark.parametrize("path", cases("vram"), ids=lambda path: path.stem)
+def test_the_file_reads_back_as_the_same_spec(path: Path) -> None:
+    found = propose("case", facts(read(path)))
+    text = spec_to_yaml(found.spec, found)
+    assert parse_spec(text) == found.spec
+    for model in found.stays:
+        assert f"# {model} stays: " in text
+
+
+def test_overrides_are_laid_over_the_proposal() -> None:
+    case = {"gpus": ["40GiB cc8.0"], "models": [{"name": "qwen2.5:7b", "size": 4_683_087_332}]}
+    found = propose("case", facts(case), overrides={"gateway": {"port": 8080}, "engines": {"qwen2-5-7b": {"drain": 5}}})
+    assert found.spec.gateway.port == 8080
+    assert found.spec.gateway.listen == "127.0.0.1"
+    assert found.spec.engines["qwen2-5-7b"].drain == 5
+    assert found.spec.engines["qwen2-5-7b"].repo == "Qwen/Qwen2.5-7B-Instruct"
+
+
+def test_secrets_of_the_old_container_are_left_behind_and_named() -> None:
+    env = {"OLLAMA_API_KEY": "s3cret", "OLLAMA_FLASH_ATTENTION": "1", "PATH": "/bin"}
+    case = {"gpus": ["40GiB cc8.0"], "models": [{"name": "qwen2.5:7b", "size": 4_683_087_332}], "env": env}
+    found = propose("case", facts(case))
+    assert found.spec.ollama.env == {"OLLAMA_FLASH_ATTENTION": "1"}
+    text = spec_to_yaml(found.spec, found)
+    assert "s3cret" not in text
+    assert "OLLAMA_API_KEY" in text
