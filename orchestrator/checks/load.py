@@ -66,8 +66,9 @@ class _Collected:
 
 
 def run_load(plan: LoadPlan, progress: Progress | None = None) -> LoadResults:
-    """Run the plan in a process of its own; `progress` gets {side, users, repeat, done, of} about twice a second.
+    """Run the plan in a process of its own.
 
+    `progress` gets {phase, side, users, repeat, done, of} about twice a second and may end the run by raising.
     The process ends with ours, however ours ends. MigrateError if it fails.
     """
     command = [sys.executable, "-m", "orchestrator.checks.loadclient"]

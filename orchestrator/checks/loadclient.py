@@ -28,7 +28,7 @@ from orchestrator.clients.stream import StreamTransport, open_client
 from orchestrator.stats import percentile
 
 _TICK_S = 0.01
-_PROGRESS_EVERY = 50
+_PROGRESS_S = 0.5
 # All users starting in the same instant would measure the client's own queue.
 _RAMP_S = 0.02
 
@@ -53,39 +53,52 @@ class LoadClient:
             for side in plan.sides
         }
         self._urls = {side.name: side.base_url for side in plan.sides}
+        self._place: dict[str, Any] = {}
+        self._shots: list[Shot] = []
 
     async def run(self) -> None:
+        teller = asyncio.create_task(self._tell())
         reachable = {side.name: await self._warm_up(side.name) for side in self._plan.sides}
         for run in self._plan.runs():
             if reachable[run.side]:
                 await self._level(run)
+        teller.cancel()
         for client in self._clients.values():
             await client.aclose()
 
+    async def _tell(self) -> None:
+        """Twice a second, where we are; also while nothing moves, so that the parent can act on a Ctrl-C."""
+        while True:
+            await asyncio.sleep(_PROGRESS_S)
+            emit({"kind": "progress", **self._place, "done": len(self._shots)})
+
     async def _warm_up(self, side: SideName) -> bool:
         """Untimed requests first: lazy imports, cold connections and a cold model are not what is measured."""
-        ok = True
-        for number in range(max(1, self._plan.warmup)):
-            shot = await self._shoot(side, self._request(side, f"warm/{number}"), perf_counter_ns())
-            sample = sample_of(shot, perf_counter_ns())
-            ok = sample["outcome"] == "complete"
+        count = max(1, self._plan.warmup)
+        self._place = {"phase": "warm-up", "side": side, "users": 1, "repeat": 0, "of": count}
+        self._shots = []
+        for number in range(count):
+            began = perf_counter_ns()
+            self._shots.append(await self._shoot(side, self._request(side, f"warm/{number}"), began))
+            sample = sample_of(self._shots[-1], began)
             emit({"kind": "warmup", "side": side, "number": number, **sample})
-            if not ok:
-                break
-        return ok
+            if sample["outcome"] != "complete":
+                return False
+        return True
 
     async def _level(self, run: Run) -> None:
         users, planned = run.level.users, run.level.requests
+        shots = self._shots = []
+        self._place = {"phase": "level", **_where(run), "of": planned}
         keys = [f"{users}/{run.repeat}/{number}" for number in range(planned)]
         requests = [self._request(run.side, key) for key in keys]
         await self._shoot(run.side, self._request(run.side, f"prime/{users}/{run.repeat}"), perf_counter_ns())
         with suppress(httpx.HTTPError):  # the requests themselves will tell
             await self._transports[run.side].prepare(self._urls[run.side], users)
-        shots: list[Shot] = []
         gauge = Gauge()
         with _quiet():
             start = perf_counter_ns()
-            probe = asyncio.create_task(_probe(gauge, run, shots))
+            probe = asyncio.create_task(_probe(gauge))
             busy, begun = time.process_time(), time.perf_counter()
             queue = iter(requests)
             await asyncio.gather(*(self._user(n, run, start, queue, shots) for n in range(users)))
@@ -139,15 +152,13 @@ def _quiet() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def _probe(gauge: Gauge, run: Run, shots: list[Shot]) -> None:
-    """How late the loop serves a timer: what it adds to every stamp. Also tells the parent how far it is."""
+async def _probe(gauge: Gauge) -> None:
+    """How late the loop serves a timer: what it adds to every stamp."""
     due = perf_counter_ns()
-    for tick in range(1, sys.maxsize):
+    while True:
         due = max(due, perf_counter_ns() - int(_TICK_S * 1e9)) + int(_TICK_S * 1e9)
         await asyncio.sleep((due - perf_counter_ns()) / 1e9)
         gauge.lags_ms.append(max(0.0, (perf_counter_ns() - due) / 1e6))
-        if tick % _PROGRESS_EVERY == 0:
-            emit({"kind": "progress", **_where(run), "done": len(shots), "of": run.level.requests})
 
 
 def _report(run: Run, shots: list[Shot], gauge: Gauge, start: int) -> None:

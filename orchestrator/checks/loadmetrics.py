@@ -118,7 +118,8 @@ def _window_s(samples: Sequence[Sample], repeat: int) -> float:
     own = [sample for sample in samples if sample["repeat"] == repeat]
     if not own:
         return 0.0
-    return (max(s["end_us"] for s in own) - min(s["at_us"] for s in own)) / 1e6
+    first, last = min(s["at_us"] for s in own), max(s["end_us"] for s in own)
+    return float(last - first) / 1e6
 
 
 def _errors(samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, get_args
 
 import httpx
@@ -18,6 +19,7 @@ from orchestrator.clients.stream import open_client
 Progress = Callable[[int, int, str], None]
 # A gateway's word for "no engine behind me".
 _NOBODY = (502, 503, 504)
+_TELL_S = 0.5
 
 
 class SideLost(Exception):
@@ -40,7 +42,8 @@ def check_parity(
     timeout_s: float = 120.0,
     progress: Progress | None = None,
 ) -> Verdict:
-    """Ask both sides and judge; `names` may be echoed besides `model`, `progress` gets (done, of, prompt id).
+    """Ask both sides and judge; `names` may be echoed besides `model`, `progress` gets (done, of, prompt id)
+    twice a second or more, and may end the check by raising.
 
     `similarity` makes the texts count (1.0 where both sides run the same weights). A side that cannot be
     reached makes the verdict inconclusive; a vLLM that stops answering on the way makes it fail.
@@ -101,21 +104,28 @@ async def _ask_all(
     old, new = (open_client(side.base_url, headers=side.headers, idle_s=timeout_s) for side in sides)
     async with old, new:
         for done, prompt in enumerate(prompts):
-            if progress:
-                progress(done, len(prompts), prompt.id)
+            tell = partial(progress, done, len(prompts), prompt.id) if progress else None
             for mode in get_args(Mode):
                 body = prompt.body(model, max_tokens, stream=mode == "stream")
-                answers = await asyncio.gather(
-                    _ask(old, "ollama", body, timeout_s), _ask(new, "vllm", body, timeout_s), return_exceptions=True
-                )
-                theirs, ours = (_raised(answer) for answer in answers)
+                asked = [_ask(old, "ollama", body, timeout_s), _ask(new, "vllm", body, timeout_s)]
+                theirs, ours = await _both(asked, tell)
                 pairs.append(Pair(prompt.id, mode, theirs, ours, prompt.params, prompt.expect.finish_reason))
 
 
-def _raised(answer: Record | BaseException) -> Record:
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
+async def _both(asked: Sequence[Coroutine[Any, Any, Record]], tell: Callable[[], None] | None) -> list[Record]:
+    """Both answers; `tell` is called while they are awaited, and may end the wait by raising."""
+    tasks = [asyncio.create_task(one) for one in asked]
+    pending: set[asyncio.Task[Record]] = set(tasks)
+    try:
+        while pending:
+            if tell:
+                tell()
+            _, pending = await asyncio.wait(pending, timeout=_TELL_S)
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ask(client: httpx.AsyncClient, side: str, body: dict[str, Any], timeout_s: float) -> Record:

@@ -297,10 +297,11 @@ def test_a_level_stops_beginning_requests_when_its_time_is_up():
 
 def test_progress_is_told_while_it_runs():
     seen = []
-    with Engine(lambda _: Reply(gap_s=0.1)) as old, Engine(reply) as new:
+    with Engine(lambda _: Reply(gap_s=0.05)) as old, Engine(reply) as new:
         run_load(plan_for(old, new, levels=(Level(1, 3),)), seen.append)
     assert seen
-    assert all(entry["of"] == 3 and entry["users"] == 1 for entry in seen)
+    assert {(entry["phase"], entry["of"]) for entry in seen} <= {("warm-up", 1), ("level", 3)}
+    assert all(entry["done"] <= entry["of"] and entry["users"] == 1 for entry in seen)
 
 
 PARENT = """
@@ -342,3 +343,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def test_progress_may_end_the_run_even_while_nothing_moves():
+    class Stop(Exception):
+        pass
+
+    def stop(_):
+        raise Stop
+
+    with Engine(lambda _: Reply(hang=True)) as old, Engine() as new, pytest.raises(Stop):
+        run_load(plan_for(old, new, timeout_s=120.0), stop)

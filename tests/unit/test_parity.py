@@ -120,6 +120,7 @@ def test_two_equal_engines_pass_with_equal_weights_demanded():
     prompts = load_prompts()
     assert len(verdict.evidence["pairs"]) == 2 * len(prompts)
     assert seen[0] == (0, len(prompts), prompts[0].id)
+    assert seen[-1] == (len(prompts) - 1, len(prompts), prompts[-1].id)
     assert {h["authorization"] for h in new.headers} == {"bearer t"}
     assert all(body["temperature"] == 0 and "seed" in body and body["max_tokens"] <= 12 for body in new.bodies)
     assert {body["stream"] for body in new.bodies} == {True, False}
@@ -160,6 +161,21 @@ def test_an_engine_that_is_lost_on_the_way_fails(reply):
     assert verdict.result == "fail"
     assert verdict.evidence["lost"]["side"] == "vllm"
     assert len(verdict.evidence["pairs"]) == 2
+
+
+def test_progress_may_end_the_check_while_a_side_is_silent():
+    class Stop(Exception):
+        pass
+
+    calls = []
+
+    def stop(*_):
+        calls.append(1)
+        if len(calls) > 1:
+            raise Stop
+
+    with Engine() as old, Engine(lambda _: Reply(hang=True)) as new, pytest.raises(Stop):
+        run(old, new, timeout_s=120, progress=stop)
 
 
 # the prompts file
