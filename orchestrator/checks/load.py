@@ -131,6 +131,11 @@ def judge_load(results: LoadResults, thresholds: LoadThresholds | None = None) -
     return Verdict("load", results.plan.model, result, summary, evidence)
 
 
+def rejudge(evidence: dict[str, Any]) -> tuple[Judgement, str]:
+    """Result and summary from a load verdict's evidence alone."""
+    return _judge(dict(evidence), LoadThresholds(**evidence["thresholds"]))
+
+
 def _judge(evidence: dict[str, Any], terms: LoadThresholds) -> tuple[Judgement, str]:
     for failure in evidence["warmup_failures"]:
         result: Judgement = "fail" if failure["side"] == "vllm" else "inconclusive"

@@ -75,6 +75,19 @@ def judge_parity(pairs: Sequence[Pair], terms: Terms) -> Verdict:
     return Verdict("parity", terms.model, "pass", summary, evidence)
 
 
+def rejudge(evidence: dict[str, Any]) -> Verdict:
+    """The verdict again, from a parity verdict's evidence alone."""
+    pairs = []
+    for entry in evidence["pairs"]:
+        own = {key: value for key, value in entry.items() if key != "similarity"}
+        pairs.append(Pair(**{**own, "ollama": Record(**entry["ollama"]), "vllm": Record(**entry["vllm"])}))
+    given = evidence["terms"]
+    terms = Terms(given["model"], tuple(given["names"]), given["similarity"])
+    if "lost" in evidence:
+        return _lost(SideLost(**evidence["lost"]), pairs, terms)
+    return judge_parity(pairs, terms)
+
+
 def _evidence(pairs: Sequence[Pair], terms: Terms) -> dict[str, Any]:
     answered = [pair.similarity for pair in pairs if pair.answered]
     return {

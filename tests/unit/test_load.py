@@ -15,7 +15,7 @@ import pytest
 from fake_engine import Engine, Reply
 
 from orchestrator.checks import Side
-from orchestrator.checks.load import LoadResults, LoadThresholds, judge_load, run_load
+from orchestrator.checks.load import LoadResults, LoadThresholds, judge_load, rejudge, run_load
 from orchestrator.checks.loadmetrics import level_figures, limits
 from orchestrator.checks.loadplan import JUDGING_N, Level, LoadPlan, closed_levels
 
@@ -134,7 +134,7 @@ def test_faster_and_fuller_passes_with_numbers():
     comparison = verdict.evidence["comparison"]
     assert comparison["latency_p95_ratio"] == pytest.approx(210 / 620)
     assert comparison["output_rate_ratio"] > 1
-    json.dumps(verdict.to_json())
+    assert rejudge(json.loads(json.dumps(verdict.evidence))) == (verdict.result, verdict.summary)
 
 
 def test_verdict_can_be_computed_again_from_the_written_lines():

@@ -8,7 +8,7 @@ import pytest
 from fake_engine import Engine, Reply
 
 from orchestrator.checks import Side
-from orchestrator.checks.parity import check_parity, judge_parity
+from orchestrator.checks.parity import check_parity, judge_parity, rejudge
 from orchestrator.checks.parity_rules import Pair, Record, Terms
 from orchestrator.checks.prompts import load_prompts, parse_prompts
 from orchestrator.errors import UsageError
@@ -77,6 +77,12 @@ def test_what_no_caller_of_vllm_would_miss_is_a_note(change):
     verdict = judge(**change)
     assert verdict.result == "pass"
     assert [f["level"] for f in verdict.evidence["findings"]] == ["note"]
+
+
+@pytest.mark.parametrize("new", [{}, {"text": ""}, {"status": 404}])
+def test_the_verdict_follows_from_its_evidence(new):
+    verdict = judge(new, similarity=1.0, names=("Org/M",), params={"stop": ["x"]})
+    assert rejudge(json.loads(json.dumps(verdict.evidence))) == verdict
 
 
 @pytest.mark.parametrize("new", [{"model": "registry.ollama.ai/library/M:1"}, {"model": "org/m"}])
@@ -160,6 +166,7 @@ def test_an_engine_that_is_lost_on_the_way_fails(reply):
         verdict = run(old, new, timeout_s=0.5)
     assert verdict.result == "fail"
     assert verdict.evidence["lost"]["side"] == "vllm"
+    assert rejudge(json.loads(json.dumps(verdict.evidence))).result == "fail"
     assert len(verdict.evidence["pairs"]) == 2
 
 
