@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from orchestrator.adapter.wire import JSON
 # vLLM closes idle connections after 5 s; letting go earlier avoids requests on a connection that dies.
 IDLE_S = 3.0
 CONNECT_S = 5.0
+END_S = 0.5
 _HEADERS = {"Content-Type": "application/json"}
 
 
@@ -76,6 +78,13 @@ async def _read(response: aiohttp.ClientResponse) -> Any:
 
 def _unreachable(error: Exception) -> EngineFault:
     return EngineFault(502, f"the engine does not answer: {type(error).__name__}")
+
+
+async def finish(response: aiohttp.ClientResponse) -> None:
+    """Read the end of an answer that is complete: its connection is kept, unless the engine is slow."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, ConnectionError):
+        async with asyncio.timeout(END_S):
+            await response.read()
 
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

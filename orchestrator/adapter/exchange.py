@@ -42,6 +42,7 @@ class Translator:
         self._scan = StopScanner(question.scan)
         self._scan_thoughts = StopScanner(question.scan)
         self.done = False
+        self.heard_all = False  # the engine has said its last word: its connection can be used again
         self.fault: EngineFault | None = None
 
     def feed(self, chunk: bytes, now: int) -> str:
@@ -49,6 +50,7 @@ class Translator:
         out: list[str] = []
         for event in self._parser.feed(chunk):
             if event == _DONE:
+                self.heard_all = True
                 out.append(self._close())
                 break
             try:
@@ -107,6 +109,8 @@ async def converse(engines: engine.Engines, question: Ask, answer: Answer, tally
                 translator.expect_done()
                 if not question.stream:
                     yield answer.whole(tally)
+                if translator.heard_all:
+                    await engine.finish(response)
                 return
         except EngineFault as fault:
             if attempt == CORRECTIONS or tally.sent or not corrected(question, fault):

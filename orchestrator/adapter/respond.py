@@ -79,21 +79,23 @@ class Conversation:
         try:
             async with aclosing(converse(self._engines, self._question, self._answer, self._tally)) as texts:
                 async for text in texts:
-                    await self._begin(send)
-                    await send({"type": "http.response.body", "body": encode(text), "more_body": True})
+                    await self._send(send, text)
         except EngineFault as fault:
             await self._fail(send, fault)
         else:
-            await send({"type": "http.response.body", "body": b""})
+            if self._question.stream:
+                await send({"type": "http.response.body", "body": b""})
 
-    async def _begin(self, send: Send) -> None:
-        if self._status:
+    async def _send(self, send: Send, text: str) -> None:
+        if not self._question.stream:
+            self._status = 200
+            await reply(send, 200, self._answer.whole_type, text)
             return
-        self._status = 200
-        answer = self._answer
-        kind = answer.stream_type if self._question.stream else answer.whole_type
-        headers = [(b"content-type", kind.encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if not self._status:
+            self._status = 200
+            headers = [(b"content-type", self._answer.stream_type.encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": encode(text), "more_body": True})
 
     async def _fail(self, send: Send, fault: EngineFault) -> None:
         if self._status:

@@ -10,10 +10,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
-import uvicorn
-
 from orchestrator.adapter import config as configuration
-from orchestrator.adapter.app import Adapter
 from orchestrator.adapter.respond import log
 from orchestrator.errors import MigrateError, UsageError
 
@@ -88,6 +85,10 @@ def main() -> int:
     signal.signal(signal.SIGHUP, lambda *_: watched.reload())
     stop = threading.Event()
     threading.Thread(target=watched.watch, args=(stop,), daemon=True).start()
+    import uvicorn
+
+    from orchestrator.adapter.app import Adapter  # late, so that --check is quick
+
     log(event="start", port=given.port, routes=sorted(watched.current.routes))
     uvicorn.run(Adapter(watched.get).app(), host=given.host, port=given.port, access_log=False,
                 log_level="warning", server_header=False, timeout_keep_alive=75)  # fmt: skip

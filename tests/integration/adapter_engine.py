@@ -2,16 +2,26 @@
 
 `die` error frame after two tokens, `cut` connection closed after two tokens, `refuse` 500 before headers,
 `endless` tokens until the client leaves, `slices` events cut into pieces of three bytes,
-`too long` 400 unless the prompt is truncated, `think` reasoning first. Else it repeats the message.
+`too long` 400 unless the prompt is truncated, `weather` tool calls when there are tools. Else it repeats
+the message, after some reasoning when thinking is switched on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
+import httpx
+import pytest
 from aiohttp import web
 
 LIMIT = 1024
@@ -22,6 +32,7 @@ class FakeEngine:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.requests: list[dict[str, Any]] = []
+        self.peers: list[int] = []  # the client's port of each request
         self.aborted = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -49,6 +60,8 @@ class FakeEngine:
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
     async def _read(self, request: web.Request) -> dict[str, Any]:
+        assert request.transport is not None
+        self.peers.append(request.transport.get_extra_info("peername")[1])
         body = await request.json()
         self.requests.append(body)
         return body
@@ -117,6 +130,8 @@ class FakeEngine:
         def event(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
             choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "logprobs": None}
             choice |= {"delta": delta} if chat else {"text": delta.get("content", "")}
+            if body.get("logprobs") and delta.get("content"):
+                choice["logprobs"] = logprobs(body, delta["content"])
             if body.get("return_token_ids") and delta.get("content"):
                 choice["token_ids"] = [100 + sent]
             made: dict[str, Any] = {"id": "chatcmpl-1", "model": "first", "choices": [choice]}
@@ -129,12 +144,12 @@ class FakeEngine:
             first["prompt_token_ids"] = [1, 2, 3]
         await send(first)
         finish = "stop"
-        if body.get("tools"):
+        if body.get("tools") and text.startswith("weather"):
             for part in tool_parts():
                 sent += 1
                 await send(event({"tool_calls": [part]}))
             finish, words = "tool_calls", []
-        if text.startswith("think"):
+        if body.get("chat_template_kwargs", {}).get("enable_thinking"):
             for word in ("let ", "me ", "see"):
                 sent += 1
                 await send(event({"reasoning": word}))
@@ -191,5 +206,58 @@ def tool_parts() -> list[dict[str, Any]]:
     return [head, *parts, {"index": 1, "id": "call_def", "type": "function", "function": second}]
 
 
+def logprobs(body: dict[str, Any], token: str) -> dict[str, Any]:
+    if "prompt" in body:
+        return {"tokens": [token], "token_logprobs": [-1.5], "top_logprobs": [{token: -1.5}]}
+    entry = {"token": token, "logprob": -1.5, "bytes": list(token.encode())}
+    return {"content": [{**entry, "top_logprobs": [entry] * body.get("top_logprobs", 0)}]}
+
+
 def usage(sent: int) -> dict[str, Any]:
     return {"prompt_tokens": 5, "completion_tokens": sent, "total_tokens": 5 + sent}
+
+
+ROUTE = {
+    "engine": "one",
+    "served": "llama3.1:8b",
+    "names": ["Org/Llama-8B"],
+    "digest": "d" * 64,
+    "size": 123,
+    "details": {"family": "llama", "parameter_size": "8B", "context_length": 1024},
+    "capabilities": ["completion", "tools"],
+    "system": None,
+    "messages": [],
+    "parameters": {"top_k": 17, "stop": ["<|eot|>"]},
+    "context_length": 1024,
+    "modified_at": "2026-11-21T01:19:41.164191135Z",
+}
+
+
+def free_port() -> int:
+    for port in range(22100, 22999):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    pytest.fail("no free port in 22100-22999")
+
+
+def serve(config: Path, port: int, log: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "orchestrator.adapter.serve", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env={**os.environ, "ADAPTER_CONFIG": str(config)}, stderr=out)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                httpx.get(f"{url}/healthz").raise_for_status()
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)

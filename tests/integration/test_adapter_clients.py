@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,33 +13,7 @@ import httpx
 import ollama
 import openai
 import pytest
-from adapter_engine import FakeEngine
-
-ROUTE = {
-    "engine": "one",
-    "served": "llama3.1:8b",
-    "names": ["Org/Llama-8B"],
-    "digest": "d" * 64,
-    "size": 123,
-    "details": {"family": "llama", "parameter_size": "8B", "context_length": 1024},
-    "capabilities": ["completion", "tools"],
-    "system": None,
-    "messages": [],
-    "parameters": {"top_k": 17, "stop": ["<|eot|>"]},
-    "context_length": 1024,
-    "modified_at": "2026-11-21T01:19:41.164191135Z",
-}
-
-
-def free_port() -> int:
-    for port in range(22100, 22999):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    pytest.fail("no free port in 22100-22999")
+from adapter_engine import ROUTE, FakeEngine, free_port, serve
 
 
 @pytest.fixture(scope="module")
@@ -65,25 +36,6 @@ def base(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     config.write_text(json.dumps({"ollama": "", "version": "0.32.15", "routes": routes}))
     port = free_port()
     yield from serve(config, port, folder / "log")
-
-
-def serve(config: Path, port: int, log: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "orchestrator.adapter.serve", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env={**os.environ, "ADAPTER_CONFIG": str(config)}, stderr=out)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                httpx.get(f"{url}/healthz").raise_for_status()
-                break
-            except httpx.TransportError:
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.fixture
@@ -234,7 +186,7 @@ def test_openai_client_calls_tools(oai: openai.OpenAI) -> None:
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
     answer = oai.chat.completions.create(
         model="llama3.1:8b",
-        messages=[{"role": "user", "content": "x"}],
+        messages=[{"role": "user", "content": "weather?"}],
         tools=[tool],  # type: ignore[list-item]
         tool_choice="required",
     )
@@ -346,11 +298,19 @@ def test_client_that_leaves_aborts_the_engine(base: str, engine: FakeEngine) -> 
 def test_single_answer_is_not_chunk_framed_ndjson(base: str) -> None:
     answer = httpx.post(f"{base}/api/chat", content=json.dumps(ask("<a> & b", stream=False)))
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    assert int(answer.headers["content-length"]) == len(answer.content)
     assert "\\u003ca\\u003e \\u0026 b" in answer.text
     assert list(answer.json()) == [
         "model", "created_at", "message", "done", "done_reason", "total_duration", "load_duration",
         "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
     ]  # fmt: skip
+
+
+def test_connections_to_the_engine_are_used_again(base: str, engine: FakeEngine) -> None:
+    before = len(engine.peers)
+    for stream in (True, False, True):
+        httpx.post(f"{base}/v1/chat/completions", json=ask("x y", stream=stream))
+    assert len(set(engine.peers[before:])) < 3
 
 
 def test_wrong_method_and_path(base: str) -> None:
