@@ -20,7 +20,7 @@ class Bench:
 
     def post(self, path: str, body: dict | bytes, **kwargs) -> httpx.Response:
         how = {"content": body} if isinstance(body, bytes) else {"json": body}
-        return httpx.post(self.nginx.public + path, timeout=30, **how, **kwargs)
+        return httpx.post(self.nginx.public + path, **how, **{"timeout": 30, **kwargs})
 
     def chat(self, **changes) -> httpx.Response:
         return self.post("/v1/chat/completions", chat(**changes))

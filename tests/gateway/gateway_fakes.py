@@ -102,6 +102,12 @@ async def drop(request: web.Request, body: bytes) -> web.StreamResponse:
     raise AssertionError
 
 
+async def hang(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Never answer."""
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
 def pieces(
     parts: list[bytes], content_type: str, *, gate: threading.Event | None = None, die: bool = False
 ) -> Behaviour:

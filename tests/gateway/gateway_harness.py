@@ -15,6 +15,7 @@ import jinja2
 
 TEMPLATES = Path(__file__).parents[2] / "templates" / "gateway"
 IMAGE = os.environ.get("GATEWAY_IMAGE", "migrate/gateway:dev")
+PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "migrate/python:dev")
 TOKEN = "t0ken-of-the-test"
 ROUTE, EMBED, FIXED, STICKY = "llama3.1:8b", "nomic-embed-text:latest", "fixed:latest", "sticky:latest"
 
@@ -61,28 +62,43 @@ class Ports:
 class Nginx:
     """A gateway container; `folder` holds its configuration and state and outlives it."""
 
-    def __init__(self, folder: Path, ports: Ports, *, workers: int = 2) -> None:
-        self.folder, self.ports = folder, ports
+    def __init__(self, folder: Path, ports: Ports, *, network: str = "", workers: int = 2) -> None:
+        self.folder, self.ports, self.network = folder, ports, network
         self.container = f"migrate-gwtest-{uuid.uuid4().hex[:8]}"
         self.public = f"http://127.0.0.1:{ports.public}"
         self.control = f"http://127.0.0.1:{ports.control}"
         self.etc, self.state = folder / "etc", folder / "state"
         self._write(workers)
 
+    def _addresses(self) -> dict:
+        """Fixed addresses on the host's network, or names to be resolved in a Docker network."""
+        p = self.ports
+        if self.network:
+            return {
+                "resolver": "127.0.0.11",
+                "public_listen": "11434",
+                "control_listen": "9180",
+                "ollama": "ollama:11434",
+                "adapter": "adapter:8080",
+                "engines": {"one": "vllm-one:8000"},
+            }
+        return {
+            "resolver": "",
+            "public_listen": f"127.0.0.1:{p.public}",
+            "control_listen": f"127.0.0.1:{p.control}",
+            "ollama": f"127.0.0.1:{p.ollama}",
+            "adapter": f"127.0.0.1:{p.adapter}",
+            "engines": {"one": f"127.0.0.1:{p.engine}"},
+        }
+
     def _write(self, workers: int) -> None:
         self.etc.mkdir(parents=True, exist_ok=True)
         (self.etc / "lua").mkdir(exist_ok=True)  # where the templates are mounted
         self.state.mkdir(exist_ok=True)
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-        p = self.ports
         text = environment.from_string((TEMPLATES / "nginx.conf.j2").read_text()).render(
-            resolver="",
+            **self._addresses(),
             workers=workers,
-            public_listen=f"127.0.0.1:{p.public}",
-            control_listen=f"127.0.0.1:{p.control}",
-            ollama=f"127.0.0.1:{p.ollama}",
-            adapter=f"127.0.0.1:{p.adapter}",
-            engines={"one": f"127.0.0.1:{p.engine}"},
             state_dir="/var/lib/gateway",
             etc_dir="/etc/gateway",
             pid="/var/lib/gateway/nginx.pid",
@@ -100,7 +116,18 @@ class Nginx:
         (self.etc / "token").write_text(TOKEN + "\n")
 
     def start(self) -> None:
-        docker("run", "-d", "--name", self.container, "--network", "host",
+        reach = ["--network", "host"]
+        if self.network:
+            p = self.ports
+            reach = [
+                "--network",
+                self.network,
+                "-p",
+                f"127.0.0.1:{p.public}:11434",
+                "-p",
+                f"127.0.0.1:{p.control}:9180",
+            ]
+        docker("run", "-d", "--name", self.container, *reach,
                "-v", f"{self.etc}:/etc/gateway:ro", "-v", f"{TEMPLATES / 'lua'}:/etc/gateway/lua:ro",
                "-v", f"{self.state}:/var/lib/gateway", IMAGE,
                "openresty", "-c", "/etc/gateway/nginx.conf", "-g", "daemon off;")  # fmt: skip

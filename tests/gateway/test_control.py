@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from gateway_bench import Bench, chat
-from gateway_fakes import SSE, pieces, sse, status
-from gateway_harness import ROUTE, STICKY, TOKEN, Nginx, Ports
+from gateway_fakes import SSE, Fake, pieces, sse, status
+from gateway_harness import ROUTE, STICKY, TOKEN, Nginx, Ports, docker
 
 from orchestrator.clients.gateway import Conflict, Gateway
 from orchestrator.errors import MigrateError
@@ -237,3 +237,50 @@ def test_a_change_of_weights_cuts_no_stream_and_no_connection(bench: Bench, door
         assert b"".join(chunks) == b"".join(parts[1:])
     record = bench.nginx.record()
     assert (record["side"], record["outcome"], record["weight"]) == ("vllm", "complete", 100)
+
+
+def test_a_reload_keeps_weights_and_streams(own: Nginx, bench: Bench) -> None:
+    own.start()
+    gate = threading.Event()
+    upstream = Fake("engine", own.ports.engine, bench.engine.loop)
+    upstream.start()
+    parts = sse({"choices": [1]}, {"choices": [2]}, "[DONE]")
+    upstream.behave = pieces(parts, SSE, gate=gate)
+    try:
+        with Gateway(own.control, TOKEN) as door:
+            door.set_weights({ROUTE: 100}, 0, "test")
+            with httpx.stream(
+                "POST", f"{own.public}/v1/chat/completions", json=chat(stream=True), timeout=30
+            ) as answer:
+                chunks = answer.iter_raw()
+                assert next(chunks) == parts[0]
+                docker("kill", "-s", "HUP", own.container)
+                for _ in range(20):
+                    assert door.status().weights[ROUTE] == 100
+                    assert door.status().live.vllm == 1
+                gate.set()
+                assert b"".join(chunks) == b"".join(parts[1:])
+            own.record()
+            assert door.status().live.vllm == 0
+    finally:
+        upstream.stop()
+
+
+def test_a_stop_lets_streams_end(own: Nginx, bench: Bench) -> None:
+    own.start()
+    gate = threading.Event()
+    upstream = Fake("ollama", own.ports.ollama, bench.engine.loop)
+    upstream.start()
+    parts = sse({"choices": [1]}, {"choices": [2]}, "[DONE]")
+    upstream.behave = pieces(parts, SSE, gate=gate)
+    try:
+        with httpx.stream("POST", f"{own.public}/v1/chat/completions", json=chat(stream=True), timeout=30) as answer:
+            chunks = answer.iter_raw()
+            assert next(chunks) == parts[0]
+            docker("kill", "-s", "QUIT", own.container)
+            gate.set()
+            assert b"".join(chunks) == b"".join(parts[1:])
+        assert docker("wait", own.container) == "0"
+        assert own.record()["outcome"] == "complete"
+    finally:
+        upstream.stop()

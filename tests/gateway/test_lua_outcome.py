@@ -85,6 +85,7 @@ def test_garbage_never_raises(raw: bytes, kind: str) -> None:
 
 def test_streams_that_do_not_generate_end_as_they_like() -> None:
     assert judge([lines({"status": "a"}, {"status": "success"})], NDJSON, generates=False) == "complete"
+    assert judge([lines({"status": "a"}) + b'{"stat'], NDJSON, generates=False) == "truncated"
     assert judge([lines({"status": "a"}, {"error": "x"})], NDJSON, generates=False) == "error"
 
 

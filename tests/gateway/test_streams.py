@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import httpx
 import pytest
 from gateway_bench import Bench, chat
-from gateway_fakes import NDJSON, SSE, lines, pieces, sse, status
+from gateway_fakes import NDJSON, SSE, hang, lines, pieces, sse, status
 from gateway_harness import ROUTE
 
 pytestmark = pytest.mark.docker
@@ -57,7 +58,7 @@ def test_the_first_token_arrives_before_the_second_is_sent(
         assert b"".join(chunks) == b"".join(parts[1:])
     record = bench.nginx.record()
     assert record["outcome"] == "complete"
-    assert 0 < record["ttft_ms"] < record["total_ms"]
+    assert 0 <= record["ttft_ms"] <= record["total_ms"]
     assert bench.nginx.status()["live"]["by_route"][ROUTE] == {"ollama": 0, "vllm": 0}
 
 
@@ -85,10 +86,46 @@ def test_a_stream_is_judged_by_its_end(
         fake.behave = pieces(parts, kind, die=die)
     got, logged = read(bench, path, chat(stream=True))
     assert logged == outcome
+    if die and outcome == "truncated" and kind != "application/json":
+        return  # the next test
     assert got == b"".join(parts)
     if path != "/api/pull":
         counts = bench.nginx.status()["counts"][ROUTE]["vllm"]
         assert counts[outcome] >= 1
+
+
+@pytest.mark.parametrize(
+    ("path", "parts", "kind", "end"),
+    [
+        ("/v1/chat/completions", sse(TOKEN, TOKEN), SSE, rb'\n\ndata: {"error":{.*"type":"api_error".*}}\n\n'),
+        ("/v1/chat/completions", [*sse(TOKEN), b'data: {"cho'], SSE, rb'\n\ndata: {"error":{.*}}\n\n'),
+        ("/v1/messages", sse(TOKEN), SSE, rb'\n\nevent: error\ndata: {.*"type":"error".*}\n\n'),
+        ("/api/chat", [*lines(PART), b'{"mess'], NDJSON, rb'\n{"error":"[^"]*lost[^"]*"}\n'),
+    ],
+)
+@pytest.mark.parametrize("weight", [0, 100])
+def test_a_stream_that_is_cut_ends_with_an_explicit_error(
+    bench: Bench, weight: int, path: str, parts: list[bytes], kind: str, end: bytes
+) -> None:
+    bench.nginx.weights({ROUTE: weight})
+    for fake in (bench.ollama, bench.engine, bench.adapter):
+        fake.behave = pieces(parts, kind, die=True)
+    got, logged = read(bench, path, chat(stream=True))
+    assert logged == "truncated"
+    assert got.startswith(b"".join(parts))
+    assert re.fullmatch(end, got[len(b"".join(parts)) :])
+
+
+def test_ttft_is_the_first_byte_of_the_body_not_the_headers(bench: Bench) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    gate = threading.Event()
+    bench.engine.behave = pieces([b"", *sse(TOKEN, "[DONE]")], SSE, gate=gate)
+    with httpx.stream("POST", f"{bench.nginx.public}/v1/chat/completions", json=chat(stream=True)) as answer:
+        held = 0.3  # headers are here, the first token is not
+        gate.wait(held)
+        gate.set()
+        answer.read()
+    assert bench.nginx.record()["ttft_ms"] >= held * 1000 - 20  # both clocks count whole milliseconds
 
 
 @pytest.mark.parametrize(("path", "weight"), [("/v1/chat/completions", 100), ("/api/chat", 100), ("/api/chat", 0)])
@@ -104,6 +141,17 @@ def test_a_client_that_leaves_stops_the_upstream(bench: Bench, path: str, weight
             next(answer.iter_raw())
     assert side.left.wait(5)
     assert bench.nginx.record()["outcome"] == "client_left"
+
+
+def test_a_client_that_leaves_before_the_headers_stops_the_upstream(bench: Bench) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    bench.engine.behave = hang
+    with pytest.raises(httpx.ReadTimeout):
+        bench.post("/v1/chat/completions", chat(), timeout=0.3)
+    assert bench.engine.left.wait(5)
+    record = bench.nginx.record()
+    assert (record["outcome"], record["side"], record["failover"]) == ("client_left", "vllm", False)
+    assert not bench.ollama.seen
 
 
 def test_an_explicit_refusal_of_the_input_is_complete(bench: Bench) -> None:
