@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-?+][^{}]*)?\}")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
@@ -49,8 +49,14 @@ def asset(name: str) -> str:
 
 def quoted(value: Any) -> str:
     """Return `value` as JSON that is also valid YAML, whatever characters it holds."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=_unknown)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _unknown(value: Any) -> Any:
+    if isinstance(value, Undefined):
+        return str(value)  # raises with the name of what is missing
+    raise TypeError(f"{type(value).__name__} cannot be rendered")
 
 
 def compose(value: Any) -> str:

@@ -1,11 +1,21 @@
 -- Sees every piece of a response: when the first came, and how it ended.
 local outcome = require 'outcome'
+local refuse = require 'refuse'
 local requests = require 'request'
 
 local M = {}
 
 -- Ollama ends these streams with done:true; its other line streams (pull, create) end otherwise.
 local GENERATES = { ['/api/chat'] = true, ['/api/generate'] = true }
+
+local LOST = 'the connection to the model server was lost before the answer was complete'
+
+-- nginx ends a broken response with an empty piece that is not the last. It also sends one after the
+-- headers; by then the upstream's response time is not known yet.
+local function broke_off()
+  local time = ngx.var.upstream_response_time
+  return time ~= nil and time:match('%-%s*$') == nil
+end
 
 function M.chunk()
   local request = requests.current()
@@ -20,6 +30,11 @@ function M.chunk()
       request.ttft = (ngx.now() - ngx.req.start_time()) * 1000
     end
     request.judge:feed(chunk)
+  elseif not ngx.arg[2] and not request.lost and broke_off() then
+    request.lost = true
+    if outcome.open_ended(request.judge) and not ngx.header.content_length then
+      ngx.arg[1] = refuse.last_words(request.uri, request.judge.kind, LOST)
+    end
   end
   if ngx.arg[2] then request.ended = true end
 end

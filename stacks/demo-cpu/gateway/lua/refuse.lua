@@ -13,6 +13,15 @@ local function shape(uri, message)
   return { error = message }
 end
 
+-- What ends a stream that lost its upstream: an error in the stream's own form. Starts on a new line,
+-- since the stream may have stopped in the middle of one.
+function M.last_words(uri, kind, message)
+  local text = cjson.encode(shape(uri, message))
+  if kind == 'ndjson' then return '\n' .. text .. '\n' end
+  local event = uri:sub(1, 12) == '/v1/messages' and 'event: error\n' or ''
+  return '\n\n' .. event .. 'data: ' .. text .. '\n\n'
+end
+
 -- Answers with `status` and `message`; `refused` says that no upstream could be reached.
 function M.answer(status, message, refused)
   local request = requests.current() or requests.open()

@@ -81,6 +81,11 @@ function M.new(content_type, status, generates)
   return state
 end
 
+-- True for a stream that has come neither to its end nor to an error: its reader still waits for more.
+function M.open_ended(state)
+  return state.kind ~= nil and not state.verdict and not state.failed and state.last ~= 'done'
+end
+
 -- The outcome once no more chunks come. `ended`: the body was transferred to its end;
 -- `died`: the upstream broke off. Neither: the client went away.
 function M.finish(state, ended, died)
