@@ -7,13 +7,17 @@ goes away with it; a leftover of a killed run has the same name and is removed f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.clients.docker import Docker, RunSpec
+from orchestrator.errors import MigrateError
 
+NAME_TRIES = 4
+Moves = Sequence[tuple[str, int, str]]  # address, port, address:port of who gets the new connections
 AGENTS = Path(__file__).parent / "agents"
 NEEDS = {"drain": ("polite",), "nat": ()}
 
@@ -47,9 +51,15 @@ class Netfilter:
         self._name = f"migrate-{stack}"
         self.comment = f"migrate:{stack}"
 
-    def redirect(self, listen: tuple[str, ...], port: int, to: int) -> list[str]:
-        """Sends new connections for `port` to the published port `to`; returns the rules in force."""
-        return self._nat(do="insert", comment=self.comment, listen=listen, port=port, to=to)
+    def redirect(self, listen: tuple[str, ...], port: int, to: int, moves: Moves = ()) -> list[str]:
+        """Sends new connections for `port` to the published port `to`; returns the rules in force.
+
+        `moves` do the same for clients on Docker networks, from one container's address to another's.
+        """
+        return self._nat(do="insert", comment=self.comment, listen=listen, port=port, to=to, moves=moves)
+
+    def move(self, moves: Moves) -> list[str]:
+        return self._nat(do="insert", comment=self.comment, listen=(), port=0, to=0, moves=moves)
 
     def rules(self) -> list[str]:
         return self._nat(do="list", comment=self.comment)
@@ -82,7 +92,6 @@ class Netfilter:
 
     def _lines(self, agent: str, network: str, capabilities: tuple[str, ...], ask: dict[str, Any]) -> Iterator[str]:
         name = f"{self._name}-{agent}"
-        self._docker.remove(name)
         spec = RunSpec(
             self._image,
             ("-c", bundle(agent), json.dumps(ask)),
@@ -93,4 +102,18 @@ class Netfilter:
             user="0",
             labels={"migrate.swap": self.comment},
         )
-        return self._docker.run_lines(spec)
+        for attempt in range(NAME_TRIES):
+            self._docker.remove(name)
+            try:
+                yield from self._docker.run_lines(spec)
+            except MigrateError as refused:
+                if attempt == NAME_TRIES - 1 or not name_taken(refused):
+                    raise
+                time.sleep(0.5)
+            else:
+                return
+
+
+def name_taken(refused: MigrateError) -> bool:
+    """Whether another container has the name: a docker command of a killed run was still at work."""
+    return "is already in use by container" in refused.evidence

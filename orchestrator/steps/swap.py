@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.clients.docker import ContainerFacts, Docker, RunSpec
-from orchestrator.clients.netfilter import Netfilter
+from orchestrator.clients.netfilter import NAME_TRIES, Netfilter, name_taken
 from orchestrator.errors import MigrateError
 from orchestrator.steps.swap_party import side
 from orchestrator.steps.swap_plan import SwapPlan
@@ -51,13 +51,19 @@ class Swap:
         self.netfilter = Netfilter(docker, plan.sidecar_image, plan.stack)
         self.old, self.new = side(docker, plan.old), side(docker, plan.new)
         self.counts = Counts()
+        self.handed_over = False
 
     def run(self) -> None:
         if not self._new_answers():
             self._leave_old()
             self._start_new()
         self._hand_over()
-        self._retire_temp()
+        self._retire_temp(self.new.facts(), self.plan.new_port)
+
+    def tidy(self) -> None:
+        """After the hand-over: the temporary gateway goes when its streams have ended, and all rules with it."""
+        self._remove_rules()
+        self._retire_temp(self.new.facts(), self.plan.new_port)
 
     def undo(self) -> None:
         """The old one back on its port, nothing of ours left; MigrateError when even that fails."""
@@ -71,7 +77,7 @@ class Swap:
             self._wait_for("the old one", lambda: self._answers_itself(self.old.facts(), self.plan.old_port))
         self._remove_rules()
         self._wait_for("the port", lambda: bool(self._who()))
-        self._retire_temp()
+        self._retire_temp(self.old.facts(), self.plan.old_port)
 
     # The way in
 
@@ -79,7 +85,7 @@ class Swap:
         facts = self.old.facts()
         if facts and facts.running:
             self.new.prepare()
-            if self._redirect():
+            if self._redirect(facts):
                 self._drain_old(facts, "closed")
             else:
                 self._drain_old(facts, "quiet")
@@ -88,63 +94,76 @@ class Swap:
         self.say("stop-old", "stopping the old one (kept, never re-created)")
         self.old.park(self.plan.stop_grace_s)
 
-    def _redirect(self) -> bool:
+    def _redirect(self, old: ContainerFacts) -> bool:
         """Sends new connections to a temporary gateway; False when that is not possible here."""
         self.counts.mode = "back-to-back"
         if self.plan.redirect == "never":
             self.say("redirect", "redirecting is switched off: the two change back to back")
             return False
-        port = self._ensure_temp()
+        temp = self._ensure_temp()
+        port = temp.published(self.plan.temp.port)[0].host_port
         try:
-            self.netfilter.redirect(self.plan.listen, self.plan.port, port)
+            moves = shared(old, self.plan.old_port, temp, self.plan.temp.port)
+            self.netfilter.redirect(self.plan.listen, self.plan.port, port, moves)
             self._wait_for("the redirect", lambda: self._who() == "swap", RULES_SETTLE_S)
         except MigrateError as refused:
             self._remove_rules()
-            self._retire_temp()
+            self._retire_temp(old, self.plan.old_port)
             self.say("redirect", f"cannot redirect here ({refused.message}): the two change back to back")
             return False
         self.counts.mode = "redirect"
         self.say("redirect", f"new connections go to the temporary gateway on port {port}")
         return True
 
-    def _ensure_temp(self) -> int:
-        """The host port of a temporary gateway that answers as such."""
+    def _ensure_temp(self) -> ContainerFacts:
+        """A temporary gateway that answers as such."""
         facts = self._temp()
         if facts is None:
             facts = self._run_temp()
         port = facts.published(self.plan.temp.port)[0].host_port
-        for network, aliases in self.plan.temp.networks[1:]:
-            if network not in facts.networks:
-                self.docker.connect(network, facts.name, aliases)
+        missing = [one for one in self.plan.temp.networks if one[0] not in facts.networks]
+        for network, aliases in missing:
+            self.docker.connect(network, facts.name, aliases)
         host = self.plan.probe_host
         self._wait_for("the temporary gateway", lambda: who(host, port, self.plan.stack) == "swap")
-        return port
+        return self.docker.inspect(facts.name) if missing else facts
 
     def _run_temp(self) -> ContainerFacts:
-        temp, listen = self.plan.temp, self.plan.listen
+        temp = self.plan.temp
         self.say("temporary", f"starting a temporary gateway, {temp.name}")
-        self.docker.remove(temp.name)
-        port = temp.host_port or free_port()
         network, aliases = temp.networks[0] if temp.networks else ("", ())
-        self.docker.run(
-            RunSpec(
-                temp.image,
-                temp.command,
-                name=temp.name,
-                entrypoint=temp.entrypoint or None,
-                env=temp.env,
-                labels={"migrate.swap": self.netfilter.comment},
-                mounts=temp.mounts,
-                publish=[("" if ip == "0.0.0.0" else ip, port, temp.port) for ip in bind_addresses(listen)],
-                network=network,
-                aliases=aliases,
-                restart="unless-stopped",  # the rules outlive a restart of Docker: so must what they point to
-            )
+        port = temp.host_port or free_port()
+        spec = RunSpec(
+            temp.image,
+            temp.command,
+            name=temp.name,
+            entrypoint=temp.entrypoint or None,
+            env=temp.env,
+            labels={"migrate.swap": self.netfilter.comment},
+            mounts=temp.mounts,
+            publish=[(ip, port, temp.port) for ip in bind_addresses(self.plan.listen)],
+            network=network,
+            aliases=aliases,
+            restart="unless-stopped",  # the rules outlive a restart of Docker: so must what they point to
         )
+        self._patiently(lambda: self.docker.remove(temp.name), lambda: self.docker.run(spec))
         facts = self.docker.find(temp.name)
         if facts is None or not facts.running:
             raise SwapFailed("The temporary gateway did not start", evidence=self._log(temp.name))
         return facts
+
+    def _patiently(self, *actions: Callable[[], object]) -> None:
+        """Does the actions, again when a docker command of a killed run was still at work on the same name."""
+        for attempt in range(NAME_TRIES):
+            try:
+                for action in actions:
+                    action()
+            except MigrateError as refused:
+                if attempt == NAME_TRIES - 1 or not name_taken(refused):
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def _drain_old(self, facts: ContainerFacts, until: str) -> None:
         """Waits for the streams of the old one; at the bound: cut or abort, as the plan says."""
@@ -169,33 +188,36 @@ class Swap:
 
     def _start_new(self) -> None:
         self.say("start-new", "starting the new one on the port")
-        for attempt in (1, 2, 3):
-            try:
-                self.new.serve()
-                break
-            except MigrateError as refused:
-                # A command of a killed run may still be at work on the same container.
-                if attempt == 3 or "already in use by container" not in refused.evidence:
-                    raise
-                time.sleep(1)
+        self._patiently(self.new.serve)
         self._wait_for("the new one", self._new_answers)
 
     def _hand_over(self) -> None:
         self._remove_rules()
         self._wait_for("the port", lambda: self._expected(self._who()))
+        self.handed_over = True
         self.say("hand-over", "the port is served by the new one")
 
-    def _retire_temp(self) -> None:
-        """Lets the temporary gateway finish its streams, then removes it."""
+    def _retire_temp(self, heir: ContainerFacts | None, port: int) -> None:
+        """Lets the temporary gateway finish its streams, then removes it; whoever asks it by name gets the heir."""
         facts = self._temp()
         if facts is not None:
-            bound_s = self.plan.drain_s if self.plan.when_busy == "cut" else TEMP_BOUND_S
-            state = None
-            for state in self.netfilter.drain(facts.id, self.plan.temp.port, bound_s=bound_s):
-                self.say("drain-temporary", f"{state.open} connections end on the temporary gateway")
-            self.counts.cut += state.open if state else 0
+            moves = shared(facts, self.plan.temp.port, heir, port) if heir else []
+            if moves and self.plan.redirect == "auto":
+                self.netfilter.move(moves)
+            self._drain_temp(facts)
             self.docker.stop(facts.name, TEMP_GRACE_S)
+            self.docker.remove(facts.name)
+            if moves:
+                self._remove_rules()
         self.docker.remove(self.plan.temp.name)
+
+    def _drain_temp(self, facts: ContainerFacts) -> None:
+        bound_s = self.plan.drain_s if self.plan.when_busy == "cut" else TEMP_BOUND_S
+        left = 0
+        for state in self.netfilter.drain(facts.id, self.plan.temp.port, bound_s=bound_s):
+            left = state.open
+            self.say("drain-temporary", f"{left} connections end on the temporary gateway")
+        self.counts.cut += left
 
     # Looking
 
@@ -244,9 +266,15 @@ class Swap:
             return ""
 
 
+def shared(giver: ContainerFacts, giver_port: int, heir: ContainerFacts, heir_port: int) -> list[tuple[str, int, str]]:
+    """For each Docker network that both are on: (giver's address, its port, heir's address:port)."""
+    both = giver.addresses.keys() & heir.addresses.keys()
+    return [(giver.addresses[name], giver_port, f"{heir.addresses[name]}:{heir_port}") for name in sorted(both)]
+
+
 def bind_addresses(listen: tuple[str, ...]) -> tuple[str, ...]:
-    """Where the temporary port is published: the same addresses (plain 0.0.0.0 covers :: in Docker)."""
-    return ("0.0.0.0",) if "0.0.0.0" in listen else listen
+    """Where the temporary port is published: the same addresses ("" is every one of both families in Docker)."""
+    return ("",) if {"0.0.0.0", "::"} & set(listen) else listen
 
 
 def free_port() -> int:

@@ -28,6 +28,7 @@ from orchestrator.steps.swap_probe import Prober
 
 RESTARTS = 3
 START_S = 15.0
+TIDY_WAITS_S = (1, 3, 10)
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -162,12 +163,28 @@ def carry_out(swap: Swap, say: Callable[[str, str], None]) -> dict[str, Any]:
         say("failed", why.message)
     else:
         return {"outcome": "moved"}
+    if swap.handed_over:
+        return {"outcome": "moved", **tidied(swap, why)}
     told = {"error": why.message, "hint": why.hint, "evidence": why.evidence}
     try:
         swap.undo()
     except Exception as undo_failed:  # noqa: BLE001 - both errors are told
         return {**told, "outcome": "stuck", "error": f"{why.message}; going back: {undo_failed}"}
     return {**told, "outcome": "undone"}
+
+
+def tidied(swap: Swap, why: MigrateError) -> dict[str, Any]:
+    """Tries again to tidy up: no reason to go back, clients are served. What to tell when it cannot be done."""
+    for wait_s in TIDY_WAITS_S:
+        time.sleep(wait_s)
+        try:
+            swap.tidy()
+        except MigrateError as failed:
+            why = failed
+        else:
+            return {}
+    hint = f"Remove the temporary gateway: docker rm -f {swap.plan.temp.name}"
+    return {"error": why.message, "hint": hint, "evidence": why.evidence}
 
 
 def main(stack_dir: str) -> None:

@@ -7,6 +7,7 @@ import json
 import random
 import threading
 from collections import Counter
+from typing import Self
 
 import httpx
 
@@ -14,7 +15,9 @@ import httpx
 class Clients:
     """A background load; `outcomes` counts (who answered, "complete" | kind of failure)."""
 
-    def __init__(self, port: int, *, per_second: float = 25, pools: int = 6, seconds: tuple[float, float] = (2, 4)) -> None:
+    def __init__(
+        self, port: int, *, per_second: float = 25, pools: int = 6, seconds: tuple[float, float] = (2, 4)
+    ) -> None:
         self._url = f"http://127.0.0.1:{port}/api/generate"
         self._per_second, self._pools, self._seconds = per_second, pools, seconds
         self._rng = random.Random(7)
@@ -23,7 +26,7 @@ class Clients:
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.failures: list[str] = []
 
-    def __enter__(self) -> Clients:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

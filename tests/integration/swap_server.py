@@ -25,7 +25,9 @@ async def answer(writer: asyncio.StreamWriter, status: str, body: dict) -> None:
 
 async def stream(writer: asyncio.StreamWriter, seconds: float) -> None:
     close = "Connection: close\r\n" if CLOSE else ""
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n{DATE}{close}Transfer-Encoding: chunked\r\n\r\n".encode())
+    writer.write(
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n{DATE}{close}Transfer-Encoding: chunked\r\n\r\n".encode()
+    )
     steps = max(1, round(seconds / 0.25))
     for step in range(steps + 1):
         data = json.dumps({"server": ROLE, "done": step == steps}).encode() + b"\n"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import yaml
+from swap_clients import Clients
 
 from orchestrator.clients.docker import Docker, RunSpec
 from orchestrator.clients.netfilter import Netfilter
@@ -22,8 +25,6 @@ from orchestrator.steps.swap_files import SwapFiles
 from orchestrator.steps.swap_helper import follow, start
 from orchestrator.steps.swap_plan import ComposeService, PlainContainer, SwapPlan, SwapResult, TempGateway
 from orchestrator.steps.swap_probe import who
-
-from swap_clients import Clients
 
 IMAGE = os.environ.get("MIGRATE_TEST_PYTHON_IMAGE", "migrate/python:dev")
 SERVER = Path(__file__).with_name("swap_server.py")
@@ -38,6 +39,7 @@ class World:
     stack: str
     directory: Path
     port: int
+    listen: tuple[str, ...]
 
     @property
     def original(self) -> PlainContainer:
@@ -45,7 +47,9 @@ class World:
 
     @property
     def take_over(self) -> SwapPlan:
-        gateway = ComposeService(f"migrate-{self.stack}", str(self.directory), (str(self.directory / "compose.yaml"),), "gateway")
+        gateway = ComposeService(
+            f"migrate-{self.stack}", str(self.directory), (str(self.directory / "compose.yaml"),), "gateway"
+        )
         temp = TempGateway(
             name=f"migrate-{self.stack}-swap",
             image=IMAGE,
@@ -55,7 +59,7 @@ class World:
             networks=((f"{self.stack}-net", ("ollama", self.original.name)),),
         )
         return SwapPlan(
-            stack=self.stack, listen=("127.0.0.1",), port=self.port, old=self.original, new=gateway, temp=temp,
+            stack=self.stack, listen=self.listen, port=self.port, old=self.original, new=gateway, temp=temp,
             sidecar_image=IMAGE, drain_s=30, start_s=20, stop_grace_s=5,
         )  # fmt: skip
 
@@ -77,27 +81,31 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    listen = getattr(request, "param", ("127.0.0.1",))
+    ip = "" if "0.0.0.0" in listen else listen[0]
     docker = Docker()
     if docker.version() is None or not docker.image_exists(IMAGE):
         pytest.skip(f"needs a Docker Engine with the image {IMAGE}")
     stack = f"swaptest-{uuid.uuid4().hex[:6]}"
-    world = World(docker, stack, tmp_path, free_port())
+    world = World(docker, stack, tmp_path, free_port(), listen)
     gateway = {
         "image": IMAGE, "command": ["python3", "/server.py"], "restart": "unless-stopped",
         "environment": {"ROLE": "final", "STACK": stack}, "volumes": [f"{SERVER}:/server.py:ro"],
-        "ports": [f"127.0.0.1:{world.port}:11434"], "networks": {"outer": {"aliases": ["ollama"]}},
+        "ports": [f"{ip}:{world.port}:11434".lstrip(":")], "networks": {"outer": {"aliases": ["ollama"]}},
     }  # fmt: skip
     outer = {"name": f"{stack}-net", "external": True}
-    (tmp_path / "compose.yaml").write_text(yaml.safe_dump({"services": {"gateway": gateway}, "networks": {"outer": outer}}))
+    (tmp_path / "compose.yaml").write_text(
+        yaml.safe_dump({"services": {"gateway": gateway}, "networks": {"outer": outer}})
+    )
     docker._cli.docker("network", "create", f"{stack}-net")
     docker.run(
         RunSpec(
             IMAGE, ("python3", "/server.py"), name=world.original.name, env={"ROLE": "ollama"}, restart="always",
-            mounts=[(str(SERVER), "/server.py", True)], publish=[("127.0.0.1", world.port, 11434)],
+            mounts=[(str(SERVER), "/server.py", True)], publish=[(ip, world.port, 11434)],
             network=f"{stack}-net", aliases=["ollama"],
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
     for _ in range(100):
         if who("127.0.0.1", world.port, stack) == "ollama":
             break
@@ -131,6 +139,68 @@ def test_take_over_and_restore_lose_nothing(world: World) -> None:
         assert result.waited_streams > 0
     after = world.docker.inspect(world.original.name)
     assert (after.id, after.restart, after.networks) == (before.id, "always", before.networks)
+
+
+NEIGHBOUR = """
+import collections, json, sys, threading, time, urllib.request
+seen, failed, until = collections.Counter(), [], time.time() + float(sys.argv[2])
+def ask():
+    try:
+        body = json.dumps({"seconds": 1}).encode()
+        with urllib.request.urlopen(sys.argv[1] + "/api/generate", body, timeout=20) as answer:
+            last = json.loads(answer.read().splitlines()[-1])
+            seen[last["server"] if last["done"] else "truncated"] += 1
+    except Exception as error:
+        failed.append(repr(error))
+threads = []
+while time.time() < until:
+    threads.append(threading.Thread(target=ask))
+    threads[-1].start()
+    time.sleep(0.1)
+for thread in threads:
+    thread.join()
+print(json.dumps([seen, failed]))
+"""
+
+
+def neighbour(world: World, url: str, seconds: float, network: str) -> Callable[[], tuple[dict[str, int], list[str]]]:
+    """A client in a container of its own; the function waits for it and returns (answers by server, failures)."""
+    spec = RunSpec(IMAGE, ("-c", NEIGHBOUR, url, str(seconds)), entrypoint="python3", network=network)
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(world.docker.run_once(spec)))
+    thread.start()
+
+    def outcome() -> tuple[dict[str, int], list[str]]:
+        thread.join()
+        seen, failed = json.loads(found[0])
+        return seen, failed
+
+    return outcome
+
+
+def test_neighbours_on_a_docker_network_are_not_cut_off(world: World) -> None:
+    outcome = neighbour(world, "http://ollama:11434", 25, f"{world.stack}-net")
+    time.sleep(2)
+    for plan in (world.take_over, world.restore):
+        result = world.swap(plan)
+        assert (result.mode, result.cut) == ("redirect", 0)
+    seen, failed = outcome()
+    assert failed == []
+    assert set(seen) == {"ollama", "swap", "final"}
+
+
+@pytest.mark.parametrize("world", [("0.0.0.0", "::")], indirect=True, ids=["any address"])
+def test_a_public_port_moves_for_other_machines_too(world: World) -> None:
+    """A container on another network reaches the port through the host's address, as another machine would."""
+    outcome = neighbour(world, f"http://{world.docker.gateway_address()}:{world.port}", 20, "bridge")
+    with Clients(world.port, per_second=3, pools=1, seconds=(1, 1)) as clients:
+        time.sleep(2)
+        for plan in (world.take_over, world.restore):
+            result = world.swap(plan)
+            assert (result.mode, result.refused, result.cut) == ("redirect", 0, 0)
+        seen, failed = outcome()
+    assert failed == clients.failures == []
+    assert set(seen) == {"ollama", "swap", "final"}
 
 
 def test_killed_helper_is_continued_and_the_port_answered_all_along(world: World) -> None:

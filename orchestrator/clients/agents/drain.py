@@ -91,6 +91,9 @@ class Kernel:
         self.port = port
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
 
+    def close(self) -> None:
+        self._netlink.close()
+
     def connections(self) -> list[Sock]:
         states = sum(1 << one for one in (ESTABLISHED, SYN_RECV, FIN_WAIT1, CLOSE_WAIT, LAST_ACK))
         found = [one for family in (socket.AF_INET, socket.AF_INET6) for one in self._dump(family, states)]
@@ -251,9 +254,11 @@ def main(argument: str) -> None:
         polite = Polite(ask["port"]) if ask["until"] == "closed" else None
     except OSError:  # no such queue in this kernel: idle connections are closed, the others end by themselves
         polite = None
+    kernel = Kernel(ask["port"])
     try:
-        drain(ask, Kernel(ask["port"]), Packets(ask["port"]), polite)
+        drain(ask, kernel, Packets(ask["port"]), polite)
     finally:
+        kernel.close()
         if polite:
             polite.close()
 

@@ -1,6 +1,7 @@
 """Inserts, lists and removes the nat rules of a port swap; runs in a container on the host's network.
 
-Input (first argument, JSON): {"do": "insert" | "list" | "remove", "comment", "port", "to", "listen": [addresses]}.
+Input (first argument, JSON): {"do": "insert" | "list" | "remove", "comment", "port", "to", "listen": [addresses],
+"moves": [[address, port, address:port]]}; the moves are for clients on a Docker network.
 Output (JSON): {"rules": [text of our rules in force], "tool": name of the iptables used}.
 """
 
@@ -10,29 +11,38 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 FLAVOURS = ("-nft", "-legacy", "")
+NO_SUCH_RULE = 1  # exit code of iptables for a rule or a chain that is not there; 4: try again
 CHAINS = ("OUTPUT", "PREROUTING")
 Run = Callable[[list[str]], tuple[int, str]]
 
 
 def run(command: list[str]) -> tuple[int, str]:
-    """Exit code and output of a command; 127 when there is no such program."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return 127, f"{command[0]}: not found"
+    """Exit code and output of a command, tried again while others change the rules; 127: no such program."""
+    for wait in (0.1, 0.3, 1.0, 0.0):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return 127, f"{command[0]}: not found"
+        if done.returncode in (0, NO_SUCH_RULE):
+            break
+        time.sleep(wait)
     return done.returncode, done.stdout if done.returncode == 0 else done.stderr
 
 
 def flavour(run: Run) -> str:
     """Which iptables Docker uses here: the one whose nat table has Docker's chain."""
+    said = []
     for suffix in FLAVOURS:
-        if run(["iptables" + suffix, "-w", "5", "-t", "nat", "-S", "DOCKER"])[0] == 0:
+        code, text = run([*tool(suffix, ""), "-S", "DOCKER"])
+        if code == 0:
             return suffix
-    raise SystemExit("no iptables here whose nat table holds Docker's rules")
+        said.append(text.strip())
+    raise SystemExit(f"no iptables here whose nat table holds Docker's rules ({'; '.join(filter(None, said))})")
 
 
 def tool(suffix: str, address: str) -> list[str]:
@@ -70,19 +80,30 @@ def wanted(address: str, port: int, to: int, target: tuple[str, str] | None) -> 
     return [*rules, ("PREROUTING", [*match, *redirect])]
 
 
+def moved(address: str, port: int, to: str) -> tuple[str, list[str]]:
+    """The rule that takes a container's new clients on its own network to another container there.
+
+    Such packets stay on the bridge; they pass PREROUTING where bridge-nf-call-iptables is on, as Docker sets it.
+    """
+    return "PREROUTING", ["-p", "tcp", "-d", address, "--dport", str(port), "-j", "DNAT", "--to-destination", to]
+
+
 def insert(ask: dict[str, Any], suffix: str, run: Run) -> None:
     docker_rules = run([*tool(suffix, ""), "-S", "DOCKER"])[1]
     target = container_of(docker_rules, ask["to"])
     for address in ask["listen"]:
-        base = tool(suffix, address)
-        rules = wanted(address, ask["port"], ask["to"], target)
-        for chain, words in reversed(rules):  # each is put first, so the last one inserted stands first
-            tagged = ["-m", "comment", "--comment", ask["comment"], *words]
-            if run([*base, "-C", chain, *tagged])[0] == 0:
-                continue
-            code, said = run([*base, "-I", chain, "1", *tagged])
-            if code:
-                raise SystemExit(f"{base[0]}: {said.strip()}")
+        put(wanted(address, ask["port"], ask["to"], target), tool(suffix, address), ask["comment"], run)
+    put([moved(*move) for move in ask["moves"]], tool(suffix, ""), ask["comment"], run)
+
+
+def put(rules: list[tuple[str, list[str]]], base: list[str], comment: str, run: Run) -> None:
+    for chain, words in reversed(rules):  # each is put first, so the last one inserted stands first
+        tagged = ["-m", "comment", "--comment", comment, *words]
+        if run([*base, "-C", chain, *tagged])[0] == 0:
+            continue
+        code, said = run([*base, "-I", chain, "1", *tagged])
+        if code:
+            raise SystemExit(f"{base[0]}: {said.strip()}")
 
 
 def ours(comment: str, base: list[str], run: Run) -> list[list[str]]:
