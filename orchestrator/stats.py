@@ -89,36 +89,39 @@ def quantile(values: Sequence[float], q: float) -> Quantile:
 def order_interval(values: Sequence[float], q: float, confidence: float = _CONFIDENCE) -> Interval | None:
     """Binomial-rank interval for the q-th percentile, None when no two samples bracket it at `confidence`.
 
-    Unlike the bootstrap it keeps its coverage in the tails. The upper end may be the maximum.
+    Unlike the bootstrap it keeps its coverage in the tails.
     """
     ordered, n = sorted(values), len(values)
     if n == 0:
         return None
-    lower, upper = _binomial_ranks(n, q / 100, (1 - confidence) / 2)
-    if lower >= 1 and upper <= n:
-        return Interval(ordered[lower - 1], ordered[upper - 1])
-    return _one_sided(ordered, q / 100, confidence)
+    lower, upper = _ranks(n, q / 100, 1 - confidence)
+    return Interval(ordered[lower - 1], ordered[upper - 1]) if lower >= 1 and upper <= n else None
 
 
-def _one_sided(ordered: Sequence[float], p: float, confidence: float) -> Interval | None:
-    """Minimum..maximum where that alone holds the confidence."""
-    n = len(ordered)
-    if 1 - p**n - (1 - p) ** n >= confidence:
-        return Interval(ordered[0], ordered[-1])
-    return None
+def _ranks(n: int, p: float, miss: float) -> tuple[int, int]:
+    """1-based ranks that miss the truth with probability <= `miss`, half of it on each side where n allows.
+
+    With few samples the far end is the extreme itself, and the other side gets what is left of `miss`.
+    """
+    lower, upper = _binomial_ranks(n, p, miss / 2, miss / 2)
+    if upper > n and p**n <= miss:
+        return _binomial_ranks(n, p, miss - p**n, 1.0)[0], n
+    if lower < 1 and (1 - p) ** n <= miss:
+        return 1, _binomial_ranks(n, p, 1.0, miss - (1 - p) ** n)[1]
+    return lower, upper
 
 
-def _binomial_ranks(n: int, p: float, tail: float) -> tuple[int, int]:
-    """1-based ranks (l, u): P(X < l) and P(X >= u) <= tail, X ~ Bin(n, p); 0 or n + 1 where none exists."""
+def _binomial_ranks(n: int, p: float, low_tail: float, high_tail: float) -> tuple[int, int]:
+    """(l, u) with P(X < l) <= low_tail, P(X >= u) <= high_tail, X ~ Bin(n, p); 0 or n + 1 where none exists."""
     if p <= 0 or p >= 1:
         return 0, n + 1
     spread = 12 * math.sqrt(n * p * (1 - p)) + 12
     first, last = max(0, int(n * p - spread)), min(n, int(n * p + spread))
     lower, upper, below = 0, n + 1, 0.0
     for k in range(first, last + 1):
-        if below <= tail:
+        if below <= low_tail:
             lower = k
-        if upper == n + 1 and 1 - below <= tail:
+        if upper == n + 1 and 1 - below <= high_tail:
             upper = k
         below += _binomial_pmf(k, n, p)
     return lower, upper

@@ -12,6 +12,8 @@ from orchestrator.checks import Side, SideName
 
 # The level that judges needs a p95, and below 59 samples there is none worth the name.
 JUDGING_N = 60
+# Enough for a median with an interval.
+_SHOWING_N = 10
 PROMPTS = (
     "Explain in a few sentences how a bicycle stays upright.",
     "Write a short letter to a neighbour about a party on Saturday.",
@@ -92,8 +94,8 @@ class LoadPlan:
 
 
 def closed_levels(users: Sequence[int] = (1, 5, 10), requests_per_user: int = 4) -> tuple[Level, ...]:
-    """Levels in rising order; the highest one, which judges, gets at least `JUDGING_N` requests."""
+    """Levels in rising order, each with enough requests for its figures; the highest, which judges, has more."""
     rising = sorted(set(users))
-    counts = [n * requests_per_user for n in rising]
+    counts = [max(n * requests_per_user, _SHOWING_N) for n in rising]
     counts[-1] = max(counts[-1], JUDGING_N)
     return tuple(Level(n, count) for n, count in zip(rising, counts, strict=True))

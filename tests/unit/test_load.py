@@ -92,7 +92,7 @@ def test_figures_that_the_client_may_have_distorted_are_named(client, limited):
 
 
 def test_levels_rise_and_the_highest_has_enough_to_judge():
-    assert closed_levels((10, 1, 5, 5), 4) == (Level(1, 4), Level(5, 20), Level(10, JUDGING_N))
+    assert closed_levels((10, 1, 5, 5), 4) == (Level(1, 10), Level(5, 20), Level(10, JUDGING_N))
     assert closed_levels((1, 50), 4)[-1] == Level(50, 200)
 
 

@@ -60,6 +60,12 @@ def test_order_interval_uses_the_binomial_ranks():
     # The textbook ranks for the median of 20 samples at 95 %: the 6th and the 15th.
     interval = stats.order_interval(list(range(1, 21)), 50)
     assert interval == stats.Interval(6, 15)
+    # With 60 samples nothing but the maximum bounds a p95 from above; the other end stays near it.
+    interval = stats.order_interval(list(range(1, 61)), 95)
+    assert interval is not None
+    assert interval.high == 60
+    assert interval.low >= 50
+    assert stats.order_interval(list(range(1, 61)), 5) == stats.Interval(1, 61 - interval.low)
     assert stats.order_interval([1.0, 2.0], 99) is None
     assert stats.order_interval([], 50) is None
 
