@@ -1,0 +1,40 @@
+# Every target sets up what it needs: a virtual environment, a Docker Engine where none works, images.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-full lint engine clean venv
+
+PY := .venv/bin/python
+ENGINE ?= standin
+PROMPTS ?=
+RUN := tools/engine run
+DEMO_IMAGES := $(if $(filter vllm,$(ENGINE)),demo vllm,demo)
+ARGUMENTS := --engine $(ENGINE) $(if $(PROMPTS),--prompts '$(abspath $(PROMPTS))')
+
+help: ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+demo: venv ## a whole migration under load (ENGINE=vllm: with the real vLLM; PROMPTS=file: compare these prompts)
+	@$(RUN) sh -c '$(PY) tools/build_images.py $(DEMO_IMAGES) && exec $(PY) demo/run.py "$$@"' demo $(ARGUMENTS)
+
+test: lint ## lint and all tests but the long ones, on a real Docker Engine and a real vLLM
+	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && exec $(PY) -m pytest -m "not full"'
+
+test-full: lint ## everything, the long runs too
+	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && exec $(PY) -m pytest'
+
+lint: venv ## style, types and the direction of imports
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+setup: venv ## environment, engine and images for the demo, without running anything
+	@$(RUN) $(PY) tools/build_images.py demo
+
+engine: ## start an engine that stays up; then: eval "$(tools/engine env)"
+	@tools/engine up
+
+clean: ## stop the engine; remove .venv and the cache directory
+	@tools/engine clean
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+venv:
+	@tools/make_venv
