@@ -8,8 +8,9 @@ from typing import Protocol
 
 from orchestrator.adapter import engine, pieces
 from orchestrator.adapter.ask import Ask
+from orchestrator.adapter.overflow import corrected
 from orchestrator.adapter.pieces import Call, CallCollector, Piece, Tally
-from orchestrator.adapter.refusals import EngineFault, overflow_limit, too_many_tokens
+from orchestrator.adapter.refusals import EngineFault
 from orchestrator.adapter.sse import EventParser
 from orchestrator.adapter.stops import StopScanner
 from orchestrator.adapter.wire import JSON
@@ -113,25 +114,5 @@ async def converse(engines: engine.Engines, question: Ask, answer: Answer, tally
                     await engine.finish(response)
                 return
         except EngineFault as fault:
-            if attempt == CORRECTIONS or tally.sent or not corrected(question, fault):
+            if attempt == CORRECTIONS or tally.sent or not await corrected(engines, question, fault):
                 raise
-
-
-def corrected(question: Ask, fault: EngineFault) -> bool:
-    """Change the question so that the engine accepts it, as Ollama would have; False when nothing helps.
-
-    Nothing has been generated yet. Ollama drops the beginning of what does not fit and keeps room for
-    about half a window of answer; vLLM's `truncate_prompt_tokens` also keeps the last tokens.
-    """
-    body = question.body
-    if limit := too_many_tokens(fault):
-        body.pop("max_tokens", None)
-        if "prompt" in body:
-            body["max_tokens"] = limit - 1
-        return True
-    limit = overflow_limit(fault, question.route.context_length)
-    if not limit or not question.truncate or "truncate_prompt_tokens" in body:
-        return False
-    reserve = min(body.get("max_tokens", limit // 2), limit // 2)
-    body["truncate_prompt_tokens"] = max(limit - reserve, 1)
-    return True

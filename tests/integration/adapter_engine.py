@@ -2,7 +2,7 @@
 
 `die` error frame after two tokens, `cut` connection closed after two tokens, `refuse` 500 before headers,
 `endless` tokens until the client leaves, `slices` events cut into pieces of three bytes,
-`too long` 400 unless the prompt is truncated, `weather` tool calls when there are tools. Else it repeats
+`weather` tool calls when there are tools. Else it repeats
 the message, after some reasoning when thinking is switched on.
 """
 
@@ -78,8 +78,8 @@ class FakeEngine:
         return await self._answer(request, body, prompt if isinstance(prompt, str) else "tokens")
 
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:
-        await self._read(request)
-        return web.json_response({"count": 2, "max_model_len": LIMIT, "tokens": [7, 8], "token_strs": None})
+        body = await self._read(request)
+        return web.json_response({"count": words(body), "max_model_len": LIMIT, "tokens": [7, 8], "token_strs": None})
 
     async def _responses(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request)
@@ -114,7 +114,7 @@ class FakeEngine:
         self, request: web.Request, response: web.StreamResponse, body: dict[str, Any], text: str
     ) -> None:
         chat = "messages" in body
-        words = tokens(text)
+        said = tokens(text)
         limit = body.get("max_tokens", 10_000)
         sent = 0
 
@@ -148,7 +148,7 @@ class FakeEngine:
             for part in tool_parts():
                 sent += 1
                 await send(event({"tool_calls": [part]}))
-            finish, words = "tool_calls", []
+            finish, said = "tool_calls", []
         if body.get("chat_template_kwargs", {}).get("enable_thinking"):
             for word in ("let ", "me ", "see"):
                 sent += 1
@@ -157,7 +157,7 @@ class FakeEngine:
             sent += 1
             await send(event({"content": "and "}))
             await asyncio.sleep(0.01)
-        for word in words:
+        for word in said:
             if sent >= limit:
                 finish = "length"
                 break
@@ -182,7 +182,7 @@ class FakeEngine:
 def refusal(body: dict[str, Any], text: str) -> tuple[int, str] | None:
     if text == "refuse":
         return 500, "EngineCore encountered an issue."
-    if text.startswith("too long") and "truncate_prompt_tokens" not in body:
+    if words(body) >= LIMIT and "truncate_prompt_tokens" not in body:
         return 400, (
             f"This model's maximum context length is {LIMIT} tokens. However, your prompt contains at least "
             "2000 input tokens, which exceeds this limit even without any output tokens."
@@ -192,6 +192,11 @@ def refusal(body: dict[str, Any], text: str) -> tuple[int, str] | None:
     if len(body.get("stop", [])) > 4 or not 0 <= body.get("temperature", 1) <= 2:
         return 400, "validation error"
     return None
+
+
+def words(body: dict[str, Any]) -> int:
+    """Count words, this engine's tokens."""
+    return sum(len(str(message["content"]).split()) for message in body.get("messages", []))
 
 
 def tokens(text: str) -> list[str]:

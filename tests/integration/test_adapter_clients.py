@@ -271,12 +271,22 @@ def test_failure_inside_a_single_answer_is_a_status(base: str) -> None:
 
 
 def test_what_is_too_long_is_truncated_unless_forbidden(base: str, engine: FakeEngine) -> None:
-    answer = httpx.post(f"{base}/api/chat", json=ask("too long", stream=False, options={"num_predict": 24}))
-    assert answer.json()["message"]["content"] == "too long"
+    long = "x " * 2000
+    answer = httpx.post(f"{base}/api/chat", json=ask(long, stream=False, options={"num_predict": 24}))
+    assert answer.json()["eval_count"] == 24
     assert engine.requests[-1]["truncate_prompt_tokens"] == 1000
-    refused = httpx.post(f"{base}/api/chat", json=ask("too long", truncate=False))
+    refused = httpx.post(f"{base}/api/chat", json=ask(long, truncate=False))
     assert refused.status_code == 400
     assert "exceeds the available context size (1024 tokens)" in refused.json()["error"]
+
+
+def test_the_oldest_messages_go_first_and_the_system_stays(base: str, engine: FakeEngine) -> None:
+    turns = [{"role": "user", "content": f"{turn} " * 300} for turn in range(6)]
+    body = {"model": "persona", "messages": [*turns, {"role": "user", "content": "last"}], "stream": False}
+    assert httpx.post(f"{base}/api/chat", json=body).json()["message"]["content"] == "last"
+    sent = engine.requests[-1]
+    assert [message["content"][:5] for message in sent["messages"]] == ["Be te", "3 3 3", "4 4 4", "5 5 5", "last"]
+    assert "truncate_prompt_tokens" not in sent
 
 
 def test_client_that_leaves_aborts_the_engine(base: str, engine: FakeEngine) -> None:

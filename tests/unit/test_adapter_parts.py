@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import names
-from orchestrator.adapter import config, embed, exchange, listing, wire
+from orchestrator.adapter import config, embed, listing, wire
 from orchestrator.adapter.ask import CHAT, TEXT, Ask
 from orchestrator.adapter.config import Route, canonical
+from orchestrator.adapter.overflow import corrected, without_oldest
 from orchestrator.adapter.pieces import Call, fault_of, parse
 from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of
 from orchestrator.errors import UsageError
@@ -90,35 +92,88 @@ def test_errors_of_vllm_become_ollamas(status: int, body: Any, expected: tuple[i
 
 def question(path: str = CHAT, **fields: Any) -> Ask:
     body = {"prompt": "x"} if path == TEXT else {"messages": []}
-    return Ask(ROUTE, "m", path, {**body, **fields}, stream=True)
+    return Ask(ROUTE, "m", path, {"model": "served", **body, **fields}, stream=True)
+
+
+class Tokenizer:
+    """Counts ten tokens per message, or fails."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.asked = 0
+
+    async def ask(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        assert url == "http://e/tokenize"
+        self.asked += 1
+        if self.fails:
+            raise EngineFault(404, "Not Found")
+        return {"count": 10 * len(body["messages"])}
+
+
+def fixed(asked: Ask, fault: EngineFault, tokenizer: Tokenizer | None = None) -> bool:
+    return asyncio.run(corrected(tokenizer or Tokenizer(), asked, fault))
+
+
+def conversation(roles: str) -> list[dict[str, Any]]:
+    names_ = {"s": "system", "u": "user", "a": "assistant"}
+    return [{"role": names_[role], "content": str(at)} for at, role in enumerate(roles)]
+
+
+@given(st.text("sua", min_size=1, max_size=12), st.integers(0, 12))
+def test_system_messages_and_the_last_one_always_stay(roles: str, count: int) -> None:
+    messages = conversation(roles)
+    kept = without_oldest(messages, count)
+    assert kept[-1] is messages[-1]
+    assert [m for m in messages[:-1] if m["role"] == "system"] == [m for m in kept[:-1] if m["role"] == "system"]
+    assert len(messages) - len(kept) == min(count, sum(role != "s" for role in roles[:-1]))
+
+
+@given(st.text("sua", min_size=2, max_size=40), st.integers(15, 400))
+def test_as_few_messages_as_needed_are_dropped(roles: str, limit: int) -> None:
+    tokenizer = Tokenizer()
+    asked = question(messages=conversation(roles))
+    fault = EngineFault(400, f"This model's maximum context length is {limit} tokens.")
+    assert fixed(asked, fault, tokenizer)
+    assert tokenizer.asked <= 8
+    kept = len(asked.body["messages"])
+    if "truncate_prompt_tokens" not in asked.body:
+        assert 10 * kept < limit
+        assert kept == len(roles) - 1 or 10 * (kept + 1) >= limit
+
+
+def test_a_tokenizer_that_fails_leaves_truncation() -> None:
+    asked = question(messages=conversation("uau"))
+    assert fixed(asked, EngineFault(400, OVERFLOW), Tokenizer(fails=True))
+    assert len(asked.body["messages"]) == 3
+    assert asked.body["truncate_prompt_tokens"] == 512
 
 
 def test_a_prompt_that_is_too_long_is_truncated_once() -> None:
     asked = question(max_tokens=100)
-    assert exchange.corrected(asked, EngineFault(400, OVERFLOW))
+    assert fixed(asked, EngineFault(400, OVERFLOW))
     assert asked.body["truncate_prompt_tokens"] == 924
-    assert not exchange.corrected(asked, EngineFault(400, OVERFLOW))
+    assert not fixed(asked, EngineFault(400, OVERFLOW))
     unlimited = question()
     full = EngineFault(400, "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)")
-    assert exchange.corrected(unlimited, full)
+    assert fixed(unlimited, full)
     assert unlimited.body["truncate_prompt_tokens"] == 512
 
 
 def test_truncation_can_be_forbidden_and_other_errors_are_not_corrected() -> None:
     asked = question()
     asked.truncate = False
-    assert not exchange.corrected(asked, EngineFault(400, OVERFLOW))
-    assert not exchange.corrected(question(), EngineFault(400, "Grammar error"))
-    assert not exchange.corrected(question(), EngineFault(500, OVERFLOW))
+    assert not fixed(asked, EngineFault(400, OVERFLOW))
+    assert not fixed(question(), EngineFault(400, "Grammar error"))
+    assert not fixed(question(), EngineFault(500, OVERFLOW))
 
 
 def test_more_tokens_than_the_context_are_all_there_are() -> None:
     fault = EngineFault(400, "max_tokens=5000 cannot be greater than max_model_len=1024.")
     asked = question(max_tokens=5000)
-    assert exchange.corrected(asked, fault)
+    assert fixed(asked, fault)
     assert "max_tokens" not in asked.body
     raw = question(TEXT, max_tokens=5000)
-    assert exchange.corrected(raw, fault)
+    assert fixed(raw, fault)
     assert raw.body["max_tokens"] == 1023
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -243,3 +244,26 @@ def test_bad_configuration_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('{"engines": []}')
     with pytest.raises(UsageError, match="guard configuration"):
         guard.load(tmp_path / "c.json")
+
+
+def test_the_process_guards_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    async def go() -> None:
+        door = Door(m=80)
+        door.engine = lambda: 500
+        async with running(door, tmp_path, failures=1, interval_s=0.1):
+            state = tmp_path / "state.json"
+            command = [sys.executable, "-m", "orchestrator.adapter.guard", "--config", str(tmp_path / "config.json")]
+            command += ["--state", str(state)]
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+            while door.weights["m:1"] or not state.exists():  # noqa: ASYNC110  (another process writes it)
+                await asyncio.sleep(0.02)
+            asked = await asyncio.create_subprocess_exec(*command, "--check")
+            assert await asked.wait() == 0
+            process.terminate()
+            _, said = await process.communicate()
+        assert process.returncode == 0
+        events = [json.loads(line)["event"] for line in said.decode().splitlines()]
+        assert events[0] == "start"
+        assert events.count("lowered") == 1
+
+    asyncio.run(go())
