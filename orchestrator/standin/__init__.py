@@ -1,0 +1,1 @@
+"""Stand-in servers for Ollama and vLLM, and the virtual GPUs that both share."""

@@ -1,0 +1,121 @@
+"""What the pretended models say: words that follow from the prompt alone, so both stand-ins agree.
+
+Greedy text depends on the prompt only; sampled text on prompt and seed (no seed: never twice the same).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_PIECE = re.compile(r"\s|\w{1,3}|[^\w\s]")
+_ONSETS = ("b", "br", "d", "f", "fl", "g", "h", "k", "l", "m", "n", "p", "pr", "r", "s", "st", "t", "tr", "v", "z")
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
+_CODAS = ("", "", "n", "r", "l", "s", "m", "t")
+DIMENSIONS = 256
+
+
+def tokens(text: str) -> list[str]:
+    """Split text as the pretended tokenizer does: each blank and sign for itself, words in threes."""
+    return _PIECE.findall(text)
+
+
+def count(text: str) -> int:
+    return len(tokens(text))
+
+
+def plain(content: Any) -> str:
+    """Return the text of a message's content, which may be a string or a list of parts."""
+    if isinstance(content, list):
+        parts = (p.get("text") or p.get("content") or "" for p in content if isinstance(p, dict))
+        return "".join(str(p) for p in parts)
+    return "" if content is None else str(content)
+
+
+def render(messages: list[dict[str, Any]], tools: Any = None) -> str:
+    """Return the prompt that the pretended chat template makes of a conversation."""
+    lines = []
+    if tools:
+        lines.append(f"<|tools|>{json.dumps(tools, sort_keys=True)}")
+    for message in messages:
+        called = message.get("tool_calls")
+        extra = json.dumps([c.get("function", {}).get("name") for c in called]) if called else ""
+        lines.append(f"<|{message.get('role', '')}|>{plain(message.get('content'))}{extra}")
+    return "".join(lines) + "<|assistant|>"
+
+
+def prompt_tokens(rendered: str) -> int:
+    """Count a rendered prompt's tokens; each marker of a turn is one."""
+    plain_text, markers = re.subn(r"<\|\w*\|>", "", rendered)
+    return count(plain_text) + markers
+
+
+def _random(*parts: object) -> random.Random:
+    seed = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return random.Random(seed)
+
+
+def source(prompt: str, *, seed: int | None, greedy: bool) -> random.Random:
+    """Return the randomness behind one answer."""
+    if greedy:
+        return _random("greedy", prompt)
+    if seed is None:
+        return random.Random()
+    return _random("sampled", seed, prompt)
+
+
+def _word(rng: random.Random) -> str:
+    syllables = rng.choice((1, 2, 2, 3))
+    return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
+
+
+def length_range() -> tuple[int, int]:
+    """Return how many tokens an answer has when nothing cuts it: STANDIN_TEXT_TOKENS, `24-96` or `300`."""
+    low, _, high = os.environ.get("STANDIN_TEXT_TOKENS", "24-96").partition("-")
+    return int(low), int(high or low)
+
+
+def answer(rng: random.Random) -> Iterator[str]:
+    """Yield the tokens of one answer up to its natural end."""
+    length = rng.randint(*length_range())
+    for index in range(length):
+        word = _word(rng)
+        yield word if index == 0 else f" {word}"
+
+
+def thoughts(prompt: str) -> list[str]:
+    """Return the tokens of the thinking before an answer."""
+    rng = _random("thinking", prompt)
+    return [_word(rng) if i == 0 else f" {_word(rng)}" for i in range(rng.randint(12, 24))]
+
+
+def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """Return a unit vector; texts that share words point in similar directions."""
+    total = [0.0] * dimensions
+    for word in [text, *re.findall(r"\w+", text.lower())]:
+        rng = _random("vector", word)
+        for i in range(dimensions):
+            total[i] += rng.gauss(0, 1)
+    return unit(total)
+
+
+def unit(values: list[float]) -> list[float]:
+    norm = sum(v * v for v in values) ** 0.5 or 1.0
+    return [v / norm for v in values]
+
+
+def logprob(token: str, rank: int = 0) -> float:
+    """Return a steady pretended log-probability of a token."""
+    return -(0.05 + _random("logprob", token).random() + 1.5 * rank)
+
+
+def rivals(token: str, number: int) -> list[tuple[str, float]]:
+    """Return the `number` likeliest tokens with their log-probabilities, the chosen one first."""
+    rng = _random("rivals", token)
+    first = logprob(token)
+    return [(token, first), *((f" {_word(rng)}", first - 1.5 * r) for r in range(1, number))][:number]
