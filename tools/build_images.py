@@ -49,7 +49,7 @@ OFFICIAL_VLLM = "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0"
 PYTHON_PACKAGES = "python3,python3-pip,ca-certificates,iptables,iproute2"
 GATEWAY_PACKAGES = "nginx,libnginx-mod-http-lua,lua-cjson,lua-resty-core,wget"
 VLLM_PACKAGES = "python3,python3-dev,ca-certificates,g++,libnuma1"
-SHARED = ("orchestrator/__init__.py", "orchestrator/errors.py", "orchestrator/names.py")
+SHARED = ("orchestrator/__init__.py", "orchestrator/errors.py")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def build_sidecar(digest: str) -> None:
 
 def build_standin(kind: str) -> Callable[[str], None]:
     def build(digest: str) -> None:
-        parts = {path: path for path in (*SHARED, "orchestrator/standin", "orchestrator/data")}
+        parts = {path: path for path in (*SHARED, "orchestrator/standin")}
         build_context("standin", f"migrate/standin-{kind}:dev", digest, parts, wheels="wheels", target=kind)
 
     return build
@@ -144,8 +144,8 @@ def ensure_model(*, force: bool) -> None:
 
 def images() -> list[Image]:
     requirements = str(REQUIREMENTS.relative_to(REPO))
-    standin = ("tools/images/standin", *SHARED, "orchestrator/standin", "orchestrator/data", requirements)
-    sidecar = (*SHARED[:2], "orchestrator/adapter")
+    standin = ("tools/images/standin", *SHARED, "orchestrator/standin", requirements)
+    sidecar = (*SHARED, "orchestrator/adapter")
     return [
         Image(PYTHON, build_python, ("tools/images/python",), (PYTHON_PACKAGES,)),
         Image("migrate/gateway:dev", build_gateway, ("tools/images/gateway",), (GATEWAY_PACKAGES, OPENRESTY)),

@@ -121,7 +121,7 @@ def copy(source: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    elif source.exists():
+    else:
         shutil.copy(source, to)
 
 
