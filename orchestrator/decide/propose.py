@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from orchestrator.decide.placement import Placed, Placement, place
 from orchestrator.decide.vram import GIB, others_on
 from orchestrator.facts import Facts
 from orchestrator.names import canonical, slug
-from orchestrator.spec import Spec
+from orchestrator.spec import Spec, parse_spec
 
 _CPU_IMAGE = "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0"
 _CARRIED = re.compile(r"^(?:OLLAMA_|LLAMA_ARG_|GGML_|CUDA_)")
@@ -49,19 +50,25 @@ def propose(
     overrides: MappingType[str, Any] | None = None,
     catalog: Catalog | None = None,
 ) -> Proposal:
-    """Return a spec and its reasons. `models`: only these; `overrides`: laid over the proposal, key by key."""
-    catalog = catalog or load()
-    moving, stays = _sorted_out(facts, models, catalog)
+    """Return a spec and its reasons. `models`: only these; `overrides`: laid over the proposal, key by key.
+
+    A repository, or `accelerator: cpu`, that the overrides name is planned with. Raises UsageError when the
+    whole is no valid spec.
+    """
+    catalog, overrides = catalog or load(), overrides or {}
+    moving, stays = _sorted_out(facts, models, catalog, overrides)
     context, told = _context(facts)
     notes = [told]
-    if not _usable(facts):
+    if overrides.get("accelerator") == "cpu":
+        data, engines = _on_cpu(moving, min(context, 8192))
+    elif not _usable(facts):
         notes.append(facts.gpu_problem or "no GPU that vLLM can use: its CPU build is proposed, for a rehearsal")
         data, engines = _on_cpu(moving, min(context, 8192))
     else:
         data, engines, refused = _on_gpus(moving, facts, catalog, context, notes)
         stays |= refused
     data = {"version": 1, "name": name, **_around(facts, data.pop("ollama", {}), notes), **data}
-    spec = Spec.model_validate(_laid_over(data, overrides or {}))
+    spec = parse_spec(json.dumps(_laid_over(data, overrides)), "the proposal")
     return Proposal(spec, engines, stays, tuple(notes), proof(spec, facts, catalog))
 
 
@@ -69,13 +76,21 @@ def _usable(facts: Facts) -> bool:
     return any(gpu.compute_capability >= 7.5 for gpu in facts.gpus)
 
 
+def _given(model: str, overrides: MappingType[str, Any]) -> str | None:
+    """Return the repository that the overrides name for a model: of its route's engine, or of its name's."""
+    engines, routes = overrides.get("engines") or {}, overrides.get("routes") or {}
+    engine = (routes.get(model) or {}).get("engine") or slug(model)
+    repo = (engines.get(engine) or {}).get("repo")
+    return repo if isinstance(repo, str) else None
+
+
 def _sorted_out(
-    facts: Facts, models: tuple[str, ...] | None, catalog: Catalog
+    facts: Facts, models: tuple[str, ...] | None, catalog: Catalog, overrides: MappingType[str, Any]
 ) -> tuple[list[Mapping], dict[str, str]]:
     wanted = None if models is None else {canonical(model) for model in models}
     moving, stays = [], {}
     for model in facts.ollama.models:
-        mapping = map_model(model, catalog)
+        mapping = map_model(model, catalog, _given(model.name, overrides))
         if wanted is not None and canonical(model.name) not in wanted:
             stays[model.name] = "not asked for"
         elif mapping.stays:

@@ -9,6 +9,7 @@ from decide_cases import cases, facts, read
 from orchestrator.decide.propose import propose
 from orchestrator.decide.specfile import spec_to_yaml
 from orchestrator.decide.vram import SPARE
+from orchestrator.errors import UsageError
 from orchestrator.spec import parse_spec
 
 
@@ -80,3 +81,22 @@ def test_secrets_of_the_old_container_are_left_behind_and_named() -> None:
     text = spec_to_yaml(found.spec, found)
     assert "s3cret" not in text
     assert "OLLAMA_API_KEY" in text
+
+
+def test_overrides_name_a_repository_and_the_cpu() -> None:
+    case = {"gpus": ["24GiB cc8.9"], "models": [{"name": "acme/helper:latest", "size": 1}]}
+    assert "acme/helper:latest" in propose("case", facts(case)).stays
+    laid = {"accelerator": "cpu", "engines": {"helper": {"repo": "/models/helper", "max_model_len": 512}}}
+    found = propose("case", facts(case), overrides=laid).spec
+    assert found.accelerator == "cpu"
+    assert found.engines["helper"].repo == "/models/helper"
+    assert found.engines["helper"].gpus == ()
+    assert found.routes["acme/helper:latest"].engine == "helper"
+
+
+def test_overrides_that_do_not_fit_are_a_usage_error_with_every_problem() -> None:
+    case = {"gpus": ["40GiB cc8.0"], "models": [{"name": "qwen2.5:7b", "size": 4_683_087_332}]}
+    with pytest.raises(UsageError) as caught:
+        propose("case", facts(case), overrides={"gateway": {"port": 0}, "colour": "red"})
+    assert "gateway/port" in caught.value.evidence
+    assert "colour" in caught.value.evidence
