@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp
@@ -21,14 +20,19 @@ from orchestrator.adapter.config import Config, Route
 from orchestrator.adapter.engine import Engines
 from orchestrator.adapter.inbound import body_of, name_of
 from orchestrator.adapter.native_answer import NativeAnswer
+from orchestrator.adapter.outbound import (
+    V1,
+    Handler,
+    guarded,
+    json_response,
+    plain,
+    refused_native,
+    refused_v1,
+)
 from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, unknown_model, v1_error
 from orchestrator.adapter.respond import Conversation, Passage, log
 from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
-from orchestrator.adapter.wire import JSON, dumps, encode, timestamp
-
-_NATIVE = "application/json; charset=utf-8"
-_V1 = "application/json"
-Handler = Callable[[Request], Awaitable[ASGIApp]]
+from orchestrator.adapter.wire import JSON, encode, timestamp
 
 
 class Adapter:
@@ -61,15 +65,15 @@ class Adapter:
         gets: dict[str, Callable[[Request], Response]] = {
             "/healthz": lambda _: Response("ok"),
             "/": lambda _: Response("Ollama is running", media_type="text/plain"),
-            "/api/version": lambda _: _json({"version": self._config().version}),
-            "/api/tags": lambda _: _json(listing.tags(self._config())),
-            "/api/ps": lambda _: _json(listing.running(self._config())),
-            "/v1/models": lambda _: _json(listing.v1_models(self._config()), _V1),
+            "/api/version": lambda _: json_response({"version": self._config().version}),
+            "/api/tags": lambda _: json_response(listing.tags(self._config())),
+            "/api/ps": lambda _: json_response(listing.running(self._config())),
+            "/v1/models": lambda _: json_response(listing.v1_models(self._config()), V1),
             "/v1/models/{name}": self.v1_model,
         }
-        paths = [Path(path, _guarded(handler), methods=["POST"]) for path, handler in posts.items()]
+        paths = [Path(path, guarded(handler), methods=["POST"]) for path, handler in posts.items()]
         paths += [Path(path, handler, methods=["GET"]) for path, handler in gets.items()]
-        app = Starlette(routes=paths, lifespan=self._lifespan, exception_handlers={HTTPException: _plain})
+        app = Starlette(routes=paths, lifespan=self._lifespan, exception_handlers={HTTPException: plain})
         app.router.redirect_slashes = False
         return app
 
@@ -95,7 +99,7 @@ class Adapter:
         route = self._route(request, name_of(body))
         question = native.chat(route, body)
         if isinstance(question, str):
-            return _json(native.loaded(name_of(body), question, chat=True, created_at=_now()))
+            return json_response(native.loaded(name_of(body), question, chat=True, created_at=_now()))
         answer = NativeAnswer(question.name, chat=True, clock=time.time_ns)
         return Conversation(self.engines, question, answer, refused_native)
 
@@ -104,7 +108,7 @@ class Adapter:
         route = self._route(request, name_of(body))
         question = native.generate(route, body)
         if isinstance(question, str):
-            return _json(native.loaded(name_of(body), question, chat=False, created_at=_now()))
+            return json_response(native.loaded(name_of(body), question, chat=False, created_at=_now()))
         if question.context:
             await self._continue(question)
         answer = NativeAnswer(question.name, chat=False, clock=time.time_ns, context=True)
@@ -132,12 +136,12 @@ class Adapter:
         route = self._route(request, name, _not_pulled(name))
         texts = embed.native_inputs(body)
         if not texts:
-            return _json(embed.native_answer(name, [], 0, 0, 0))
+            return json_response(embed.native_answer(name, [], 0, 0, 0))
         sent = time.monotonic_ns()
         data = await self._embed(route, name, texts, truncate=body.get("truncate") is not False)
         found = embed.vectors(data, body.get("dimensions"))
         total = time.monotonic_ns() - started
-        return _json(embed.native_answer(name, found, total, sent - started, embed.tokens(data)))
+        return json_response(embed.native_answer(name, found, total, sent - started, embed.tokens(data)))
 
     async def embeddings(self, request: Request) -> ASGIApp:
         body = await body_of(request, "api.EmbeddingRequest")
@@ -145,9 +149,9 @@ class Adapter:
         route = self._route(request, name)
         prompt = str(body.get("prompt") or "")
         if not prompt:
-            return _json({"embedding": []})
+            return json_response({"embedding": []})
         data = await self._embed(route, name, [prompt], truncate=True)
-        return _json({"embedding": embed.vectors(data)[0]})
+        return json_response({"embedding": embed.vectors(data)[0]})
 
     async def v1_embeddings(self, request: Request) -> ASGIApp:
         body = await body_of(request, "openai.EmbedRequest")
@@ -157,7 +161,7 @@ class Adapter:
         data = await self._embed(route, name, texts, truncate=True)
         form = str(body.get("encoding_format") or "float")
         found = embed.vectors(data, body.get("dimensions"))
-        return _json(embed.v1_answer(name, found, form, embed.tokens(data)), _V1, end="\n")
+        return json_response(embed.v1_answer(name, found, form, embed.tokens(data)), V1, end="\n")
 
     async def _embed(self, route: Route, name: str, texts: list[str], *, truncate: bool) -> JSON:
         started = time.monotonic_ns()
@@ -175,15 +179,15 @@ class Adapter:
         body = await body_of(request, "api.ShowRequest")
         name = str(body.get("model") or body.get("name") or "")
         missing = name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
-        return _json(listing.show(self._route(request, name, unknown_model(missing))))
+        return json_response(listing.show(self._route(request, name, unknown_model(missing))))
 
     def v1_model(self, request: Request) -> Response:
         name = request.path_params["name"]
         route = self._config().find(name)
         if route is None:
             missing = name if ":" in name else f"{name}:latest"
-            return _json(v1_error(404, f"model '{missing}' not found"), _V1, status=404, end="\n")
-        return _json({**listing.v1_model(route), "id": name}, _V1)
+            return json_response(v1_error(404, f"model '{missing}' not found"), V1, status=404, end="\n")
+        return json_response({**listing.v1_model(route), "id": name}, V1)
 
     async def v1_chat(self, request: Request) -> ASGIApp:
         body = await body_of(request, "openai.ChatCompletionRequest")
@@ -198,7 +202,7 @@ class Adapter:
         usage = not isinstance(question, str) and question.usage
         answer = TextAnswer(name_of(body), _number(), int(time.time()), usage=usage)
         if isinstance(question, str):
-            return Response(encode(answer.loaded()), headers={"content-type": _V1})
+            return Response(encode(answer.loaded()), headers={"content-type": V1})
         return Conversation(self.engines, question, answer, refused_v1)
 
     async def v1_passage(self, request: Request) -> ASGIApp:
@@ -208,47 +212,8 @@ class Adapter:
         return Passage(self.engines, route, request.url.path, {**body, "model": route.served})
 
 
-def refused_native(refusal: Refusal) -> tuple[str, str]:
-    """Return content type and body of an error of the native API."""
-    return _NATIVE, dumps({"error": refusal.message})
-
-
-def refused_v1(refusal: Refusal) -> tuple[str, str]:
-    """Return content type and body of an error of /v1: only what its writer sends ends with a newline."""
-    text = dumps(v1_error(refusal.status, refusal.message))
-    return (_NATIVE, text) if refusal.early else (_V1, text + "\n")
-
-
-def _guarded(handler: Handler) -> Handler:
-    """Answer refusals in the form of the API that was asked."""
-
-    async def run(request: Request) -> ASGIApp:
-        path = request.url.path
-        try:
-            return await handler(request)
-        except ClientDisconnect:
-            return Response(status_code=499)
-        except Refusal as refusal:
-            kind, text = (refused_v1 if path.startswith("/v1/") else refused_native)(refusal)
-            log(path=path, status=refusal.status, outcome="error" if refusal.status >= 500 else "complete")
-            return Response(encode(text), refusal.status, headers={"content-type": kind})
-
-    return run
-
-
 def _not_pulled(name: str) -> Refusal:
     return Refusal(404, f'model "{name}" not found, try pulling it first')
-
-
-def _json(value: Any, kind: str = _NATIVE, *, status: int = 200, end: str = "") -> Response:
-    return Response(encode(dumps(value) + end), status, headers={"content-type": kind})
-
-
-def _plain(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    texts = {404: "404 page not found", 405: "405 method not allowed"}
-    headers = {"content-type": "text/plain", **(error.headers or {})}
-    return Response(texts.get(error.status_code, error.detail), error.status_code, headers=headers)
 
 
 def _now() -> str:
