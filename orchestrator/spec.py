@@ -16,17 +16,19 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from yaml.constructor import ConstructorError
 
 from orchestrator.errors import UsageError
 from orchestrator.names import canonical
 
 _SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def _bytes(value: Any) -> Any:
     if isinstance(value, str):
-        found = re.fullmatch(r"([\d.]+)\s*([KMG]i?B|B?)", value.strip(), re.IGNORECASE)
+        found = re.fullmatch(rf"{_NUMBER}\s*([KMG]i?B|B?)", value.strip(), re.IGNORECASE)
         if not found:
             raise ValueError("should be a size such as 4GiB or 500MiB")
         return int(float(found[1]) * _SIZES[found[2].upper()])
@@ -35,7 +37,7 @@ def _bytes(value: Any) -> Any:
 
 def _seconds(value: Any) -> Any:
     if isinstance(value, str):
-        found = re.fullmatch(r"([\d.]+)\s*(ms|s|m|h)", value.strip())
+        found = re.fullmatch(rf"{_NUMBER}\s*(ms|s|m|h)", value.strip())
         if not found:
             raise ValueError("should be a duration such as 90s or 5m")
         return float(found[1]) * _UNITS[found[2]]
@@ -43,7 +45,7 @@ def _seconds(value: Any) -> Any:
 
 
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,38}$")]
@@ -210,8 +212,8 @@ class Spec(_Section):
 
 def cross_problems(data: dict[str, Any]) -> list[str]:
     """Return what does not fit together in the file; works on raw data, so that it adds to other errors."""
-    engines = {k: v for k, v in _mapping(data.get("engines")).items() if isinstance(v, dict)}
-    routes = {k: v for k, v in _mapping(data.get("routes")).items() if isinstance(v, dict)}
+    engines = _mapping(data.get("engines"))
+    routes = {k: _plain(v) for k, v in _mapping(data.get("routes")).items() if isinstance(v, dict)}
     return [*_route_problems(engines, routes), *_engine_problems(engines, routes, data.get("accelerator"))]
 
 
@@ -219,9 +221,9 @@ def _route_problems(engines: dict[str, Any], routes: dict[str, Any]) -> list[str
     problems = []
     seen: dict[str, str] = {}
     for model, route in routes.items():
-        if route.get("engine") and route["engine"] not in engines:
+        if route["engine"] and route["engine"] not in engines:
             problems.append(f"routes/{model}/engine: there is no engine {route['engine']!r}")
-        for name in (model, *(n for n in route.get("names") or () if isinstance(n, str))):
+        for name in (model, *route["names"]):
             other = seen.setdefault(canonical(str(name)), model)
             if other != model:
                 problems.append(f"routes/{model}: the name {name!r} belongs to {other!r} already")
@@ -230,14 +232,16 @@ def _route_problems(engines: dict[str, Any], routes: dict[str, Any]) -> list[str
 
 def _engine_problems(engines: dict[str, Any], routes: dict[str, Any], accelerator: Any) -> list[str]:
     problems = []
-    used = {route.get("engine") for route in routes.values()}
+    used = {route["engine"] for route in routes.values()}
     for name, engine in engines.items():
+        if name not in used:
+            problems.append(f"engines/{name}: no route uses it")
+        if not isinstance(engine, dict):
+            continue
         if accelerator in (None, "nvidia") and not engine.get("gpus"):
             problems.append(f"engines/{name}/gpus: name at least one GPU, or set accelerator: cpu")
         if accelerator == "cpu" and engine.get("gpus"):
             problems.append(f"engines/{name}/gpus: accelerator is cpu, so leave it out")
-        if name not in used:
-            problems.append(f"engines/{name}: no route uses it")
     return problems
 
 
@@ -245,11 +249,30 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _plain(route: dict[str, Any]) -> dict[str, Any]:
+    """Keep what has the right type: the rest is told by its own field."""
+    engine, names = route.get("engine"), route.get("names")
+    kept = [name for name in names if isinstance(name, str)] if isinstance(names, list | tuple) else []
+    return {"engine": engine if isinstance(engine, str) else None, "names": kept}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise ConstructorError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def parse_spec(text: str, where: str = "migrate.yaml") -> Spec:
     """Return the spec in `text`; raises UsageError listing every problem with its path."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
