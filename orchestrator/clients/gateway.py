@@ -58,12 +58,17 @@ class Live(_Answer):
 
 
 class GatewayStatus(_Answer):
-    """The gateway's state: weights 0..100 per route; counts per route, side and outcome since its start."""
+    """The gateway's state: weights 0..100 per route; counts per route, side and outcome since its start.
+
+    `by` and `changed` (epoch seconds) tell who last changed the weights, and when.
+    """
 
     stack: str
     role: str
     version: int
     weights: dict[str, float]
+    by: str | None = None
+    changed: float | None = None
     hold: Hold
     lease: Lease | None = None
     live: Live

@@ -62,13 +62,13 @@ class Ports:
 class Nginx:
     """A gateway container; `folder` holds its configuration and state and outlives it."""
 
-    def __init__(self, folder: Path, ports: Ports, *, network: str = "", workers: int = 2) -> None:
-        self.folder, self.ports, self.network = folder, ports, network
+    def __init__(self, folder: Path, ports: Ports, *, network: str = "", lua: Path = TEMPLATES / "lua") -> None:
+        self.folder, self.ports, self.network, self.lua = folder, ports, network, lua
         self.container = f"migrate-gwtest-{uuid.uuid4().hex[:8]}"
         self.public = f"http://127.0.0.1:{ports.public}"
         self.control = f"http://127.0.0.1:{ports.control}"
         self.etc, self.state = folder / "etc", folder / "state"
-        self._write(workers)
+        self._write()
 
     def _addresses(self) -> dict:
         """Fixed addresses on the host's network, or names to be resolved in a Docker network."""
@@ -91,14 +91,14 @@ class Nginx:
             "engines": {"one": f"127.0.0.1:{p.engine}"},
         }
 
-    def _write(self, workers: int) -> None:
+    def _write(self) -> None:
         self.etc.mkdir(parents=True, exist_ok=True)
         (self.etc / "lua").mkdir(exist_ok=True)  # where the templates are mounted
         self.state.mkdir(exist_ok=True)
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
         text = environment.from_string((TEMPLATES / "nginx.conf.j2").read_text()).render(
             **self._addresses(),
-            workers=workers,
+            workers=2,
             state_dir="/var/lib/gateway",
             etc_dir="/etc/gateway",
             pid="/var/lib/gateway/nginx.pid",
@@ -128,7 +128,7 @@ class Nginx:
                 f"127.0.0.1:{p.control}:9180",
             ]
         docker("run", "-d", "--name", self.container, *reach,
-               "-v", f"{self.etc}:/etc/gateway:ro", "-v", f"{TEMPLATES / 'lua'}:/etc/gateway/lua:ro",
+               "-v", f"{self.etc}:/etc/gateway:ro", "-v", f"{self.lua}:/etc/gateway/lua:ro",
                "-v", f"{self.state}:/var/lib/gateway", IMAGE,
                "openresty", "-c", "/etc/gateway/nginx.conf", "-g", "daemon off;")  # fmt: skip
         deadline = time.monotonic() + 30

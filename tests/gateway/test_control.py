@@ -30,7 +30,7 @@ def door(bench: Bench) -> Iterator[Gateway]:
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Nginx]:
     """A gateway of the test's own, not started."""
-    nginx = Nginx(tmp_path, Ports(21100), workers=2)
+    nginx = Nginx(tmp_path, Ports(21100))
     yield nginx
     nginx.remove()
 
@@ -75,6 +75,7 @@ def test_weights_are_compared_and_set(door: Gateway) -> None:
     assert door.set_weights({ROUTE: 10}, None, "guard") == version + 2
     weights = door.status().weights
     assert (weights[ROUTE], weights[STICKY]) == (10, 0)
+    assert door.status().by == "guard"
 
 
 def test_of_many_writers_one_wins(bench: Bench, door: Gateway) -> None:

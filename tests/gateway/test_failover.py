@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import httpx
 import pytest
 from gateway_bench import Bench, chat
@@ -80,11 +82,11 @@ def test_a_replay_that_fails_falls_back(bench: Bench) -> None:
     assert bench.nginx.record()["failover"] is True
 
 
-@pytest.mark.parametrize("name", [FIXED, EMBED])
-def test_a_route_without_a_way_back_shows_vllms_own_error(bench: Bench, name: str) -> None:
+@pytest.mark.parametrize(("name", "path"), [(FIXED, "/api/chat"), (EMBED, "/api/embed")])
+def test_a_route_without_a_way_back_shows_vllms_own_error(bench: Bench, name: str, path: str) -> None:
     bench.nginx.weights({name: 100})
     bench.adapter.behave = status(500)
-    answer = bench.post("/api/embed", {"model": name})
+    answer = bench.post(path, {"model": name})
     assert (answer.status_code, answer.text) == (500, '{"error":"told to"}')
     assert not bench.ollama.seen
     record = bench.nginx.record()
@@ -129,3 +131,20 @@ def test_an_engine_that_hangs_up_on_a_kept_connection_costs_nothing(bench: Bench
     for _ in range(4):
         assert bench.chat().json()["from"] == "engine"
     assert not bench.ollama.seen
+
+
+def test_an_address_that_swallows_connections_costs_one_request_its_time(bench: Bench) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    bench.engine.stop()
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        full.bind(("127.0.0.1", bench.engine.port))
+        full.listen(0)
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        assert {bench.chat().json()["from"] for _ in range(6)} == {"ollama"}
+    tried = [str(bench.engine.port) in record["upstream"] for record in bench.nginx.records()]
+    assert tried[0]
+    assert not all(tried)
+    assert all(record["failover"] for record in bench.nginx.records())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import httpx
 import pytest
 from gateway_bench import Bench, chat
-from gateway_harness import EMBED, ROUTE, STICKY
+from gateway_fakes import Fake
+from gateway_harness import EMBED, ROUTE, STICKY, TEMPLATES, Nginx, Ports
 
 pytestmark = pytest.mark.docker
 
@@ -55,6 +58,8 @@ def test_every_spelling_of_a_name_is_the_route(bench: Bench, name: str) -> None:
         ("/api/generate", {"model": ROUTE, "prompt": "x"}, "adapter"),
         ("/v1/completions", {"model": ROUTE, "prompt": "x"}, "adapter"),
         ("/v1/messages", {"model": ROUTE, "messages": [], "max_tokens": 1}, "adapter"),
+        ("/api/embed", {"model": ROUTE, "input": "x"}, "ollama"),
+        ("/v1/embeddings", {"model": ROUTE, "input": "x"}, "ollama"),
         ("/v1/chat/completions", chat(temperature=2.5), "adapter"),
         ("/v1/chat/completions", chat(), "engine"),
         ("/v1/chat/completions", chat(model="other"), "ollama"),
@@ -137,6 +142,23 @@ def test_an_embedding_route_is_never_split(bench: Bench) -> None:
     assert bench.nginx.weights({EMBED: 50}).status_code == 400
     bench.nginx.weights({EMBED: 100})
     assert bench.post("/api/embed", {"model": "nomic-embed-text", "input": "x"}).json()["from"] == "adapter"
+
+
+def test_a_fault_of_our_own_leaves_ollama_answering(bench: Bench, tmp_path: Path) -> None:
+    lua = shutil.copytree(TEMPLATES / "lua", tmp_path / "lua")
+    (lua / "choose.lua").write_text("return { side = function() error('a fault') end }")
+    (lua / "outcome.lua").write_text("return { new = function() error('a fault') end }")
+    faulty = Nginx(tmp_path, Ports(21300), lua=lua)
+    ollama = Fake("ollama", 21302, bench.ollama.loop)
+    ollama.start()
+    try:
+        faulty.start()
+        for path in ("/v1/chat/completions", "/api/chat"):
+            assert httpx.post(faulty.public + path, json=chat()).json()["from"] == "ollama"
+        assert "a fault" in faulty.logs()
+    finally:
+        ollama.stop()
+        faulty.remove()
 
 
 def test_a_sticky_conversation_stays_and_only_moves_towards_vllm(bench: Bench) -> None:

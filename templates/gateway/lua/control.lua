@@ -53,11 +53,9 @@ local function set_weights()
   if version ~= nil and type(version) ~= 'number' then return answer(400, { error = 'version: a number or null is needed' }) end
   local wrong = weights.invalid(asked.weights, state.routes)
   if wrong then return answer(400, { error = wrong }) end
-  local changed, why = state.update(function(now) return weights.change(now, asked.weights, version) end)
-  if changed then
-    ngx.log(ngx.NOTICE, 'weights version ', changed.version, ' by ', tostring(given(asked.by)))
-    return answer(200, { version = changed.version })
-  end
+  local by = tostring(given(asked.by) or 'unknown')
+  local changed, why = state.update(function(now) return weights.change(now, asked.weights, version, by, ngx.now()) end)
+  if changed then return answer(200, { version = changed.version }) end
   if why == 'conflict' then return conflict() end
   answer(500, { error = 'the weights could not be stored: ' .. tostring(why) })
 end
@@ -72,7 +70,9 @@ local function set_lease()
   local wrong = next(fallback) and weights.invalid(fallback, state.routes)
   if wrong then return answer(400, { error = 'fallback: ' .. wrong }) end
   local lease = seconds > 0 and { owner = asked.owner, expires = ngx.now() + seconds, fallback = fallback } or nil
-  local kept, why = state.update(function(now) return { version = now.version, weights = now.weights, lease = lease } end)
+  local kept, why = state.update(function(now)
+    return { version = now.version, weights = now.weights, lease = lease, by = now.by, changed = now.changed }
+  end)
   if not kept then return answer(500, { error = 'the lease could not be stored: ' .. tostring(why) }) end
   answer(200, { lease = lease or cjson.null })
 end
@@ -95,6 +95,7 @@ local function status()
   local counts, failovers = live.ended()
   answer(200, {
     stack = state.stack, role = state.role, version = now.version, weights = all,
+    by = now.by or cjson.null, changed = now.changed or cjson.null,
     hold = { on = held, ['until'] = held and hold or cjson.null, waiting = shared:get('held') or 0 },
     lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
   })

@@ -17,9 +17,7 @@ local function broke_off()
   return time ~= nil and time:match('%-%s*$') == nil
 end
 
-function M.chunk()
-  local request = requests.current()
-  if not request then return end
+local function see(request)
   local chunk = ngx.arg[1]
   if not request.judge then
     request.judge = outcome.new(ngx.header.content_type, ngx.status, GENERATES[request.uri])
@@ -37,6 +35,16 @@ function M.chunk()
     end
   end
   if ngx.arg[2] then request.ended = true end
+end
+
+-- Should judging ever fail, the response goes on unjudged.
+function M.chunk()
+  local request = requests.current()
+  if not request or request.unjudged then return end
+  local seen, why = pcall(see, request)
+  if seen then return end
+  ngx.log(ngx.CRIT, 'judging a response failed: ', why)
+  request.unjudged = true
 end
 
 return M

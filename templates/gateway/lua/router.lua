@@ -13,11 +13,13 @@ local shared = ngx.shared.gateway
 local HELD_MOST = 1000       -- requests waiting at once; more pass on
 local CIRCUIT_SECONDS = 1    -- after a connect timeout: an address that is gone costs one request its time
 
--- What a route's weight applies to. All else of Ollama's API is about Ollama's own store.
+-- What a route's weight applies to, and the kind of route that can answer it: an engine that generates
+-- embeds nothing. All else of Ollama's API is about Ollama's own store.
 local WEIGHTED = {
-  ['/api/chat'] = true, ['/api/generate'] = true, ['/api/embed'] = true, ['/api/embeddings'] = true,
-  ['/v1/chat/completions'] = true, ['/v1/completions'] = true, ['/v1/embeddings'] = true,
-  ['/v1/responses'] = true, ['/v1/messages'] = true, ['/v1/messages/count_tokens'] = true,
+  ['/api/chat'] = 'generate', ['/api/generate'] = 'generate', ['/v1/chat/completions'] = 'generate',
+  ['/v1/completions'] = 'generate', ['/v1/responses'] = 'generate', ['/v1/messages'] = 'generate',
+  ['/v1/messages/count_tokens'] = 'generate',
+  ['/api/embed'] = 'embedding', ['/api/embeddings'] = 'embedding', ['/v1/embeddings'] = 'embedding',
 }
 
 local function read_body()
@@ -51,6 +53,7 @@ local function recognise(request, path)
   request.route = state.by_name[names.canonical(model)]
   if not request.route then return nil end
   local known = state.routes[request.route]
+  request.fits = known.kind == WEIGHTED[path]
   request.direct = known.direct and path == '/v1/chat/completions'
     and (ngx.var.http_content_type or ''):lower():find('^%s*application/json') ~= nil
     and direct.allowed(text, found, past)
@@ -63,6 +66,7 @@ local function weigh(request, key)
   request.version = now.version
   if not request.route then return 'ollama' end
   request.weight = now.weights[request.route] or 0
+  if not request.fits then return 'ollama' end
   local point = key and choose.point(request.route .. key) or math.random() * 100
   return choose.side(request.weight, point, state.routes[request.route].kind)
 end
@@ -82,13 +86,20 @@ local function to_vllm(request)
   return ngx.exec('@' .. request.via .. (guarded and '' or '_only'))
 end
 
--- The public door.
-function M.public()
-  wait_while_held()
-  local request = requests.open()
+local function route(request)
   local key = recognise(request, request.uri)
   if weigh(request, key) == 'vllm' then return to_vllm(request) end
   live.enter(request)
+end
+
+-- The public door. Should deciding ever fail, Ollama answers, as it did before there was a gateway.
+function M.public()
+  wait_while_held()
+  local request = requests.open()
+  local decided, why = pcall(route, request)
+  if decided then return end
+  ngx.log(ngx.CRIT, 'routing failed, Ollama answers: ', why)
+  request.side, request.via, request.engine = 'ollama', 'ollama', nil
 end
 
 -- Everything under /side/ollama and /side/vllm of the control door.

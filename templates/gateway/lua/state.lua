@@ -62,7 +62,7 @@ function M.init(etc_dir, state_dir)
   load_weights(state_dir .. '/weights.json')
 end
 
--- The state now: {version, weights, lease}. Not to be changed in place.
+-- The state now: {version, weights, lease, by, changed}. Not to be changed in place.
 function M.now()
   local text = shared:get('state')
   if text ~= raw then
@@ -101,7 +101,8 @@ function M.update(change)
   while not shared:add('writer', ngx.worker.pid(), 5) do ngx.sleep(0.001) end
   local state, why = change(M.now())
   if state then
-    local text = cjson.encode({ version = state.version, weights = state.weights, lease = state.lease or cjson.null })
+    local text = cjson.encode({ version = state.version, weights = state.weights, lease = state.lease or cjson.null,
+      by = state.by, changed = state.changed })
     local kept, reason = persist(text)
     if kept then shared:set('state', text) else state, why = nil, reason end
   end

@@ -28,8 +28,9 @@ function M.lowers(current, wanted)
   return true
 end
 
--- The state after the change, or nil and 'conflict'. `version` is what the writer last saw, or nil.
-function M.change(state, wanted, version)
+-- The state after the change, or nil and 'conflict'. `version` is what the writer last saw, or nil;
+-- `by` and `at` (epoch seconds) are kept for whoever asks.
+function M.change(state, wanted, version, by, at)
   if version == nil then
     if not M.lowers(state.weights, wanted) then return nil, 'conflict' end
   elseif version ~= state.version then
@@ -38,7 +39,7 @@ function M.change(state, wanted, version)
   local merged = {}
   for route, weight in pairs(state.weights) do merged[route] = weight end
   for route, weight in pairs(wanted) do merged[route] = math.floor(weight * 10 + 0.5) / 10 end
-  return { version = state.version + 1, weights = merged, lease = state.lease }
+  return { version = state.version + 1, weights = merged, lease = state.lease, by = by, changed = at }
 end
 
 return M
