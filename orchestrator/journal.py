@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS event (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS event_kind ON event(kind, subject);
 """
+GLANCE_S = 0.3  # seconds that a free lock may seem taken, because somebody looks who holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,11 @@ class Journal:
     def exclusive(self, command: str, wait_s: float = 0) -> Iterator[None]:
         """Hold the stack for one run; raises WrongState naming the holder. The kernel frees it on a crash."""
         self._take_lock(command, wait_s)
-        # Whoever held the lock before is gone: a row without an end is a run that was killed.
-        sweep = "UPDATE run SET ended=?, outcome='killed' WHERE ended IS NULL AND exclusive=1"
-        self._execute(sweep, time.time())
-        self.begin(command, exclusive=True)
         try:
+            # Whoever held the lock before is gone: a row without an end is a run that was killed.
+            sweep = "UPDATE run SET ended=?, outcome='killed' WHERE ended IS NULL AND exclusive=1"
+            self._execute(sweep, time.time())
+            self.begin(command, exclusive=True)
             yield
         finally:
             self._drop_lock()
@@ -121,16 +122,20 @@ class Journal:
 
     def _take_lock(self, command: str, wait_s: float) -> None:
         path = self.dir / "lock"
-        deadline = time.monotonic() + wait_s
-        # "a+" keeps the holder's line readable until we own the lock.
-        handle = path.open("a+", encoding="utf-8")
+        # A `status` that looks for the holder has the lock for an instant: that is no other run.
+        deadline = time.monotonic() + max(wait_s, GLANCE_S)
+        try:
+            # "a+" keeps the holder's line readable until we own the lock.
+            handle = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise _broken(path, error) from error
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() < deadline:
-                    time.sleep(0.2)
+                    time.sleep(0.05)
                     continue
                 handle.seek(0)
                 holder = handle.read().strip()
@@ -189,14 +194,26 @@ class Journal:
 
     def move(self, what: str, name: str, event: Event) -> None:
         """Append a state event; `what` is route, engine or stack. The table must allow it."""
-        now = self.states()
-        if what == "route":
-            next_route(now.routes[name], event)
-        elif what == "engine":
-            next_engine(now.engines[name], event)
-        else:
-            next_stack(now.stack, event)
-        self.append("state", f"{what}/{name}", str(event), {"event": str(event)})
+        with self._alone():
+            now = self.states()
+            if what == "route":
+                next_route(now.routes[name], event)
+            elif what == "engine":
+                next_engine(now.engines[name], event)
+            else:
+                next_stack(now.stack, event)
+            self.append("state", f"{what}/{name}", str(event), {"event": str(event)})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Look and write with no other process's event between: a rollback may run beside a cutover."""
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._execute("ROLLBACK")
+            raise
+        self._execute("COMMIT")
 
     def _execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         try:
