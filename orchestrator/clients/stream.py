@@ -1,7 +1,7 @@
-"""An httpx transport that stamps bytes where they arrive: asyncio.Protocol and httptools, plain or TLS.
+"""An httpx transport that stamps bytes where they arrive: asyncio and httptools, plain or TLS.
 
 httpx's stock pool costs more per chunk the more connections it holds and delays what it measures. Here the
-clock is read in the first statement of `data_received`, the request is written in the same loop step as its
+clock is read in the first statement after a read, the request is written in the same loop step as its
 send stamp, and nothing is parsed but the HTTP framing. Each response carries its `Exchange` in
 `response.extensions["exchange"]`; `extensions={"total": seconds}` of a request bounds it as a whole.
 
@@ -25,6 +25,7 @@ from orchestrator.clients.wire import Connection, Exchange
 # Servers close idle connections after 5 s (uvicorn); a request on a closed one would fail.
 KEEP_ALIVE_S = 3.0
 _SWEEP_S = 0.1
+_READ_BYTES = 64 * 1024
 
 __all__ = ["Exchange", "StreamTransport", "open_client"]
 
@@ -49,6 +50,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         self._keep_alive_ns = int(keep_alive_s * 1e9)
         self._idle: dict[_Origin, list[Connection]] = {}
         self._active: set[Connection] = set()
+        self._buffer = memoryview(bytearray(_READ_BYTES))
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -116,7 +118,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         context = self._tls() if origin.scheme == "https" else None
         try:
             async with asyncio.timeout(connect_s):
-                _, connection = await loop.create_connection(Connection, host, port, ssl=context)
+                _, connection = await loop.create_connection(lambda: Connection(self._buffer), host, port, ssl=context)
         except TimeoutError as late:
             raise httpx.ConnectTimeout(f"no connection to {host}:{port} in {connect_s} s") from late
         except OSError as failure:

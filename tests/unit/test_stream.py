@@ -134,6 +134,26 @@ def test_pieces_of_one_read_share_their_stamp():
     run(test)
 
 
+def test_large_bodies_read_at_the_same_time_stay_apart():
+    bodies = [bytes([letter]) * 700_000 for letter in b"abcd"]
+
+    async def handler(it, _reader, writer):
+        body = bodies[len(it.requests) - 1]
+        writer.write(CHUNKED)
+        for start in range(0, len(body), 70_000):
+            writer.write(chunk(body[start : start + 70_000]))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        return True
+
+    async def test():
+        async with server(handler) as it, open_client(it.url) as client:
+            answers = await asyncio.gather(*(client.get("/") for _ in bodies))
+        assert sorted(answer.content for answer in answers) == bodies
+
+    run(test)
+
+
 def test_connection_is_reused_after_a_whole_answer():
     async def test():
         async with (
