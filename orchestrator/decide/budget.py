@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Catalog, Numbers
@@ -29,8 +30,11 @@ class Proof:
         return "\n".join([*map(str, self.budgets), *self.unknown])
 
 
-def proof(spec: Spec, facts: Facts, catalog: Catalog) -> Proof:
-    """Return the VRAM inequality of every GPU that the spec uses."""
+def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Collection[str] = ()) -> Proof:
+    """Return the VRAM inequality of every GPU that the spec uses.
+
+    `running`: engines of this stack that hold their memory now, so that it is not counted as somebody else's.
+    """
     if spec.accelerator == "cpu":
         return Proof((), ("no GPU: memory of the host is not counted",))
     gpus = {gpu.index: gpu for gpu in facts.gpus}
@@ -42,11 +46,14 @@ def proof(spec: Spec, facts: Facts, catalog: Catalog) -> Proof:
         if ask is None:
             unknown.append(f"engine {name}: the size of {engine.repo} is not known")
             continue
-        for gpu in (gpus[alias.get(g, g)] for g in engine.gpus if alias.get(g, g) in gpus):
-            share = share_of(ask, gpu.total, engine.kv_cache, engine.gpu_memory_utilization)
-            shares.setdefault(gpu.index, []).append(share)
+        for one in (gpus[alias.get(g, g)] for g in engine.gpus if alias.get(g, g) in gpus):
+            share = share_of(ask, one.total, engine.kv_cache, engine.gpu_memory_utilization)
+            shares.setdefault(one.index, []).append(share)
     ollama, missing = _ollama(spec, facts, catalog, [alias.get(gpu, gpu) for gpu in spec.ollama.gpus])
     others = others_on(facts.gpus, facts.ollama.loaded)
+    for gpu, there in shares.items():
+        ours = sum(share.requested + share.ask.context() for share in there if share.ask.name in running)
+        others[gpu] = max(0, others.get(gpu, 0) - ours)
     used = [gpu for index, gpu in gpus.items() if index in shares or index in ollama]
     budgets = tuple(_budget(gpu, others, ollama, shares) for gpu in used)
     return Proof(budgets, (*unknown, *missing))

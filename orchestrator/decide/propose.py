@@ -241,8 +241,11 @@ def _around(facts: Facts, ollama: dict[str, Any], notes: list[str]) -> dict[str,
             notes.append(f"not carried over, as it may be secret: {', '.join(hidden)}")
         env = {key: value for key, value in one.env.items() if _CARRIED.match(key) and key not in hidden}
         found |= {"container": one.name, "image": one.image, "volumes": one.volumes, "networks": one.networks}
-        gateway = {"listen": one.listen, "port": one.port}
+        gateway = {"listen": one.listen or "0.0.0.0", "port": one.port or 11434}
         ollama = ollama | {"env": env | ollama.get("env", {})}
+    else:
+        notes.append("Ollama does not run in Docker here: add its folder of models to ollama/volumes, such as "
+                     "/usr/share/ollama/.ollama:/root/.ollama")  # fmt: skip
     return {"ollama": found | ollama, "gateway": gateway}
 
 

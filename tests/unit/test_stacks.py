@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.decide.budget import proof
 from orchestrator.decide.catalog import load
-from orchestrator.facts import Facts, Gpu, OllamaFacts
+from orchestrator.facts import Facts, Gpu, Loaded, OllamaFacts
 from orchestrator.render import render
 from orchestrator.spec import load_spec
 
@@ -66,6 +66,21 @@ def test_arithmetic_holds(folder: Path) -> None:
     if spec.accelerator == "nvidia":
         assert found.unknown == ()
         assert sum(len(budget.shares) for budget in found.budgets) == sum(len(e.gpus) for e in spec.engines.values())
+
+
+@each
+def test_arithmetic_still_holds_while_the_engines_run(folder: Path) -> None:
+    spec = load_spec(folder / "migrate.yaml")
+    free = 2 * 2**30
+    gpus = tuple(Gpu(str(at), f"GPU-{at}", "x", mib * 2**20, free, 8.0) for at, mib in enumerate(GPUS[folder.name]))
+    loaded = tuple(Loaded(name, 4 * 2**30, 4 * 2**30, 1) for name in spec.ollama.pinned)
+    facts = Facts(OllamaFacts("", "", loaded=loaded), gpus)
+    running = proof(spec, facts, load(), running=spec.engines)
+    stranger = proof(spec, facts, load())
+    for mine, theirs in zip(running.budgets, stranger.budgets, strict=True):
+        taken = sum(share.requested + share.ask.context() for share in mine.shares)
+        assert theirs.others - mine.others == min(theirs.others, taken)
+    assert bool(stranger.problems) == (spec.accelerator == "nvidia")
 
 
 @each
