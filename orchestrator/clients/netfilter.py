@@ -68,6 +68,11 @@ class Netfilter:
         """Removes every rule of ours, whatever run left it; returns those that are still there (none)."""
         return self._nat(do="remove", comment=self.comment)
 
+    def tidy(self) -> None:
+        """Removes the containers that a killed run may have left."""
+        for agent in NEEDS:
+            self._docker.remove(f"{self._name}-{agent}")
+
     def drain(
         self, container: str, port: int, *, bound_s: float, until: str = "closed", quiet_s: float = 0.75
     ) -> Iterator[Connections]:

@@ -21,7 +21,7 @@ from typing import Any
 import orchestrator
 from orchestrator.clients.docker import Docker
 from orchestrator.errors import MigrateError, NeedsHuman, WrongState
-from orchestrator.steps.swap import Swap, outcome_counts
+from orchestrator.steps.swap import Swap, add_up, outcome_counts
 from orchestrator.steps.swap_files import SwapFiles
 from orchestrator.steps.swap_plan import SwapPlan, SwapResult
 from orchestrator.steps.swap_probe import Prober
@@ -131,27 +131,32 @@ def work(files: SwapFiles) -> None:
     if asked is None or files.read_result(asked[0]):
         return
     swap_id, plan = asked
-    began = time.monotonic()
-    attempts = 1 + sum(event["step"] == "begin" for event in files.read_events())
+    began, earlier = time.monotonic(), counts_of_attempts(files.read_events())
+    prober = Prober(plan.probe_host, plan.port)
 
     def say(step: str, text: str) -> None:
-        files.append({"ts": round(time.time(), 3), "id": swap_id, "step": step, "text": text})
+        counts = outcome_counts(swap.counts, prober.stats())
+        files.append({"ts": round(time.time(), 3), "id": swap_id, "step": step, "text": text, "counts": counts})
 
-    say("begin", f"helper {os.getpid()} at work" + (f", attempt {attempts}" if attempts > 1 else ""))
-    prober = Prober(plan.probe_host, plan.port)
-    prober.start()
     swap = Swap(plan, Docker(), prober, say)
-    outcome: dict[str, Any] = carry_out(swap, say)
-    stats = prober.stop()
-    result = SwapResult(
-        id=swap_id,
-        attempts=attempts,
-        took_s=round(time.monotonic() - began, 3),
-        **outcome,
-        **outcome_counts(swap.counts, stats),
-    )
+    say("begin", f"helper {os.getpid()} at work" + (f", attempt {len(earlier) + 1}" if earlier else ""))
+    prober.start()
+    outcome = carry_out(swap, say)
+    attempts = [*earlier, outcome_counts(swap.counts, prober.stop())]
+    took_s = round(time.monotonic() - began, 3)
+    result = SwapResult(id=swap_id, attempts=len(attempts), took_s=took_s, **outcome, **add_up(attempts))
     say("end", result.outcome)
     files.write(files.result, result.dumps())
+
+
+def counts_of_attempts(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last counts of each helper that was at this swap before."""
+    last: list[dict[str, Any]] = []
+    for event in events:
+        if event["step"] == "begin":
+            last.append({})
+        last[-1] = event["counts"]
+    return last
 
 
 def carry_out(swap: Swap, say: Callable[[str, str], None]) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from swap_clients import Clients
 from orchestrator.clients.docker import Docker, RunSpec
 from orchestrator.clients.netfilter import Netfilter
 from orchestrator.errors import MigrateError
-from orchestrator.steps.swap import free_port
 from orchestrator.steps.swap_files import SwapFiles
 from orchestrator.steps.swap_helper import follow, start
 from orchestrator.steps.swap_plan import ComposeService, PlainContainer, SwapPlan, SwapResult, TempGateway
 from orchestrator.steps.swap_probe import who
+from orchestrator.steps.swap_temp import free_port
 
 IMAGE = os.environ.get("MIGRATE_TEST_PYTHON_IMAGE", "migrate/python:dev")
 SERVER = Path(__file__).with_name("swap_server.py")

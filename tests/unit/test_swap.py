@@ -17,11 +17,12 @@ import pytest
 from orchestrator.clients.docker import ContainerFacts
 from orchestrator.errors import MigrateError, NeedsHuman, WrongState
 from orchestrator.steps import swap_helper
-from orchestrator.steps.swap import Swap, bind_addresses, free_port, shared
+from orchestrator.steps.swap import Counts, Swap, add_up, outcome_counts
 from orchestrator.steps.swap_files import SwapFiles
-from orchestrator.steps.swap_helper import carry_out, judged, start, unfinished
+from orchestrator.steps.swap_helper import carry_out, counts_of_attempts, judged, start, unfinished
 from orchestrator.steps.swap_plan import ComposeService, PlainContainer, SwapPlan, SwapResult, TempGateway
-from orchestrator.steps.swap_probe import Prober, who
+from orchestrator.steps.swap_probe import Prober, ProbeStats, who
+from orchestrator.steps.swap_temp import bind_addresses, free_port, shared
 
 PLAN = SwapPlan(
     stack="demo",
@@ -163,6 +164,20 @@ def test_after_the_hand_over_nothing_goes_back(monkeypatch: pytest.MonkeyPatch) 
     left = carry_out(Script(run="rules stay", undo="still there", handed_over=True), quiet)
     assert (left["outcome"], left["error"]) == ("moved", "still there")
     assert "docker rm -f migrate-demo-swap" in left["hint"]
+
+
+def test_what_a_killed_helper_saw_is_not_forgotten() -> None:
+    def counts(**changes: object) -> dict[str, Any]:
+        return {**outcome_counts(Counts(), ProbeStats(10, 0, 0.05, 0.0)), **changes}
+
+    events = [
+        {"step": "begin", "counts": counts()},
+        {"step": "drain", "counts": counts(waited_streams=7, gap_s=0.3, cut=1, mode="redirect")},
+        {"step": "begin", "counts": counts()},
+    ]
+    total = add_up([*counts_of_attempts(events), counts(waited_streams=2, cut=1)])
+    assert (total["waited_streams"], total["gap_s"], total["cut"], total["probes"]) == (7, 0.3, 2, 30)
+    assert total["mode"] == "redirect"
 
 
 def test_an_unfinished_swap_is_continued_and_never_mixed_with_another(

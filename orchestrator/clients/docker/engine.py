@@ -47,6 +47,7 @@ class RunSpec:
     user: str = ""
     restart: str = ""
     pid: str = ""
+    shm_size: str = ""
 
     def args(self) -> list[str]:
         words = [flag for flag in ("--name", self.name) if self.name]
@@ -56,6 +57,7 @@ class RunSpec:
             ("--user", self.user),
             ("--restart", self.restart),
             ("--pid", self.pid),
+            ("--shm-size", self.shm_size),
         ):
             words += [flag, value] if value else []
         words += [word for name, value in (self.env or {}).items() for word in ("--env", f"{name}={value}")]
