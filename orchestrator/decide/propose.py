@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from orchestrator.decide import today
 from orchestrator.decide.budget import Proof, pinned_bytes, proof
 from orchestrator.decide.catalog import Catalog, load
 from orchestrator.decide.mapping import Mapping, map_model
@@ -19,9 +18,6 @@ from orchestrator.names import canonical, slug
 from orchestrator.spec import Spec, parse_spec
 
 _CPU_IMAGE = "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0"
-_CARRIED = re.compile(r"^(?:OLLAMA_|LLAMA_ARG_|GGML_|CUDA_)")
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIAL", re.IGNORECASE)
-_UNSTATED = 32768      # the longest context that is planned for without a sign that it is needed
 _CONTEXTS = (262144, 131072, 65536, 32768, 16384, 8192, 4096)
 
 
@@ -57,7 +53,7 @@ def propose(
     """
     catalog, overrides = catalog or load(), overrides or {}
     moving, stays = _sorted_out(facts, models, catalog, overrides)
-    context, told = _context(facts)
+    context, told = today.context(facts)
     notes = [told]
     if overrides.get("accelerator") == "cpu":
         data, engines = _on_cpu(moving, min(context, 8192))
@@ -67,7 +63,7 @@ def propose(
     else:
         data, engines, refused = _on_gpus(moving, facts, catalog, context, notes)
         stays |= refused
-    data = {"version": 1, "name": name, **_around(facts, data.pop("ollama", {}), notes), **data}
+    data = {"version": 1, "name": name, **today.around(facts, data.pop("ollama", {}), notes), **data}
     spec = parse_spec(json.dumps(_laid_over(data, overrides)), "the proposal")
     return Proposal(spec, engines, stays, tuple(notes), proof(spec, facts, catalog))
 
@@ -103,23 +99,6 @@ def _sorted_out(
     return moving, stays
 
 
-def _context(facts: Facts) -> tuple[int, str]:
-    """Return the context that clients have today, and where that is known from."""
-    env = facts.ollama.container.env if facts.ollama.container else {}
-    if env.get("OLLAMA_CONTEXT_LENGTH", "").isdigit():
-        return int(env["OLLAMA_CONTEXT_LENGTH"]), "context: today's OLLAMA_CONTEXT_LENGTH"
-    loaded = [one.context_length for one in facts.ollama.loaded if one.context_length]
-    if loaded:
-        return max(loaded), "context: that of the models loaded now"
-    total = sum(gpu.total for gpu in facts.gpus)
-    default = 262144 if total >= 47 * GIB else 32768 if total >= 23 * GIB else 4096
-    size = min(default, _UNSTATED)
-    told = f"context {size}: Ollama's default for {total / GIB:.0f} GiB of VRAM"
-    if size < default:
-        told += f" is {default}, but nothing shows that more is used"
-    return size, told
-
-
 def _on_gpus(
     moving: list[Mapping], facts: Facts, catalog: Catalog, context: int, notes: list[str]
 ) -> tuple[dict[str, Any], dict[str, tuple[str, ...]], dict[str, str]]:
@@ -142,8 +121,7 @@ def _placed(
 ) -> tuple[Placement, int]:
     """Return the placement with the longest context that refuses fewest models."""
     others = others_on(facts.gpus, facts.ollama.loaded)
-    container = facts.ollama.container
-    parallel = int(container.env.get("OLLAMA_NUM_PARALLEL", "1") or 1) if container else 1
+    container, parallel = facts.ollama.container, today.parallel(facts)
     tries = []
     for length in dict.fromkeys([context, *(size for size in _CONTEXTS if size < context)]):
         ollama, _ = pinned_bytes(pinned, facts, catalog, length, parallel)
@@ -160,9 +138,8 @@ def _pinned(found: Placement, facts: Facts, names: tuple[str, ...], context: int
         free = tuple(gpu.index for gpu in facts.gpus if gpu.index not in taken)
         return {"gpus": free or found.home, "context_length": context}
     env = {"OLLAMA_SCHED_SPREAD": "1"} if len(found.home) > 1 else {}
-    container = facts.ollama.container
-    parallel = int(container.env.get("OLLAMA_NUM_PARALLEL", "1") or 1) if container else 1
-    return {"gpus": found.home, "pinned": names, "context_length": context, "num_parallel": parallel, "env": env}
+    slots = today.parallel(facts)
+    return {"gpus": found.home, "pinned": names, "context_length": context, "num_parallel": slots, "env": env}
 
 
 def _engines(
@@ -228,25 +205,6 @@ def _on_cpu(moving: list[Mapping], context: int) -> tuple[dict[str, Any], dict[s
     ollama = {"context_length": context}
     data = {"accelerator": "cpu", "images": {"vllm": _CPU_IMAGE}, "ollama": ollama}
     return data | {"engines": engines, "routes": routes}, {owner[one.repo]: one.reasons for one in moving}
-
-
-def _around(facts: Facts, ollama: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return today's Ollama and its address; what looks like a secret is left behind and named."""
-    url = urlsplit(facts.ollama.url)
-    found: dict[str, Any] = {"url": facts.ollama.url}
-    gateway: dict[str, Any] = {"port": url.port or 11434}
-    if (one := facts.ollama.container) is not None:
-        hidden = sorted(key for key in one.env if _SECRET.search(key))
-        if hidden:
-            notes.append(f"not carried over, as it may be secret: {', '.join(hidden)}")
-        env = {key: value for key, value in one.env.items() if _CARRIED.match(key) and key not in hidden}
-        found |= {"container": one.name, "image": one.image, "volumes": one.volumes, "networks": one.networks}
-        gateway = {"listen": one.listen or "0.0.0.0", "port": one.port or 11434}
-        ollama = ollama | {"env": env | ollama.get("env", {})}
-    else:
-        notes.append("Ollama does not run in Docker here: add its folder of models to ollama/volumes, such as "
-                     "/usr/share/ollama/.ollama:/root/.ollama")  # fmt: skip
-    return {"ollama": found | ollama, "gateway": gateway}
 
 
 def _laid_over(data: dict[str, Any], patch: MappingType[str, Any]) -> dict[str, Any]:

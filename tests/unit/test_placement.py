@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 from decide_cases import cases, facts, read
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from orchestrator.decide.catalog import load
 from orchestrator.decide.propose import propose
 from orchestrator.decide.specfile import spec_to_yaml
 from orchestrator.decide.vram import SPARE
@@ -100,3 +103,31 @@ def test_overrides_that_do_not_fit_are_a_usage_error_with_every_problem() -> Non
         propose("case", facts(case), overrides={"gateway": {"port": 0}, "colour": "red"})
     assert "gateway/port" in caught.value.evidence
     assert "colour" in caught.value.evidence
+
+
+_MODELS = sorted({f"{entry.name}:{entry.tags[0]}" for entry in load().entries})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(_MODELS), min_size=1, max_size=4, unique=True),
+    gpus=st.lists(st.tuples(st.sampled_from([8, 12, 16, 24, 40, 48, 80, 141]), st.sampled_from([6.1, 7.5, 8.0, 8.9, 9.0, 12.0])),
+                  max_size=4),
+    context=st.sampled_from([None, 2048, 8192, 40000]),
+    slots=st.sampled_from(["1", "4", "many"]),
+)  # fmt: skip
+def test_whatever_is_there_the_proposal_is_valid_and_can_start(names, gpus, context, slots) -> None:
+    sizes = {f"{e.name}:{e.tags[0]}": round((e.numbers.params_b or 1) * 0.6e9) for e in load().entries}
+    env = {"OLLAMA_NUM_PARALLEL": slots} | ({"OLLAMA_CONTEXT_LENGTH": str(context)} if context else {})
+    case = {"gpus": [f"{size}GiB cc{capability}" for size, capability in gpus],
+            "models": [{"name": name, "size": sizes[name]} for name in names], "env": env}  # fmt: skip
+    found = propose("case", facts(case))
+    assert not found.proof.problems, str(found.proof)
+    assert set(found.stays) | set(found.spec.routes) == set(names)
+    assert not set(found.stays) & set(found.spec.routes)
+    for engine in found.spec.engines.values():
+        repos = load().by_repo(engine.repo)
+        assert repos is not None
+        heads = repos[0].numbers.heads
+        assert engine.tensor_parallel == 1 or heads % engine.tensor_parallel == 0
+    assert parse_spec(spec_to_yaml(found.spec, found)) == found.spec

@@ -1,0 +1,61 @@
+"""What today's Ollama is set to, as far as the stack has to keep it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator.decide.vram import GIB
+from orchestrator.facts import Facts
+
+_CARRIED = re.compile(r"^(?:OLLAMA_|LLAMA_ARG_|GGML_|CUDA_)")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIAL", re.IGNORECASE)
+_UNSTATED = 32768   # the longest context that is planned for without a sign that it is needed
+
+
+def _number(facts: Facts, key: str) -> int | None:
+    env = facts.ollama.container.env if facts.ollama.container else {}
+    text = env.get(key, "").strip()
+    return int(text) if text.isdigit() and int(text) > 0 else None
+
+
+def parallel(facts: Facts) -> int:
+    """Return how many requests Ollama answers at once; its own default is 1 since 0.10."""
+    return _number(facts, "OLLAMA_NUM_PARALLEL") or 1
+
+
+def context(facts: Facts) -> tuple[int, str]:
+    """Return the context that clients have today, and where that is known from."""
+    stated = _number(facts, "OLLAMA_CONTEXT_LENGTH")
+    if stated:
+        return max(256, stated), f"context {stated}: today's OLLAMA_CONTEXT_LENGTH"
+    loaded = [one.context_length for one in facts.ollama.loaded if one.context_length]
+    if loaded:
+        return max(loaded), f"context {max(loaded)}: that of the models loaded now"
+    total = sum(gpu.total for gpu in facts.gpus)
+    default = 262144 if total >= 47 * GIB else 32768 if total >= 23 * GIB else 4096
+    size = min(default, _UNSTATED)
+    told = f"context {size}: Ollama's default for {total / GIB:.0f} GiB of VRAM"
+    if size < default:
+        told += f" is {default}, but nothing shows that more is used"
+    return size, told
+
+
+def around(facts: Facts, ollama: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return today's Ollama and its address; what looks like a secret is left behind and named."""
+    url = urlsplit(facts.ollama.url)
+    found: dict[str, Any] = {"url": facts.ollama.url}
+    gateway: dict[str, Any] = {"port": url.port or 11434}
+    if (one := facts.ollama.container) is not None:
+        hidden = sorted(key for key in one.env if _SECRET.search(key))
+        if hidden:
+            notes.append(f"not carried over, as it may be secret: {', '.join(hidden)}")
+        env = {key: value for key, value in one.env.items() if _CARRIED.match(key) and key not in hidden}
+        found |= {"container": one.name, "image": one.image, "volumes": one.volumes, "networks": one.networks}
+        gateway = {"listen": one.listen or "0.0.0.0", "port": one.port or 11434}
+        ollama = ollama | {"env": env | ollama.get("env", {})}
+    else:
+        notes.append("Ollama does not run in Docker here: add its folder of models to ollama/volumes, such as "
+                     "/usr/share/ollama/.ollama:/root/.ollama")  # fmt: skip
+    return {"ollama": found | ollama, "gateway": gateway}
