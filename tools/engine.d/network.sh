@@ -31,8 +31,8 @@ our_bridges() {
 forget_host() {
   local name
   [ -e "$home/host-before" ] || return 0
-  delete_rules nat "[ /]${pool/./\\.}\\.| ($(our_bridges | paste -sd'|')) "
-  delete_rules filter "[ /]${pool/./\\.}\\.| ($(our_bridges | paste -sd'|')) "
+  delete_rules nat "[ /]${pool/./[.]}[.]| ($(our_bridges | paste -sd'|')) "
+  delete_rules filter "[ /]${pool/./[.]}[.]| ($(our_bridges | paste -sd'|')) "
   for name in $(our_bridges); do inner ip link del "$name" || true; done
   if ! others_run; then
     [ "$(before chains)" != 0 ] || remove_chains
@@ -46,7 +46,7 @@ forget_host() {
 
 delete_rules() {  # TABLE PATTERN
   local rule
-  inner iptables -t "$1" -S 2>/dev/null | grep '^-A' | grep -E -- "$2" | sed 's/^-A/-D/' |
+  inner iptables -t "$1" -S 2>/dev/null | awk -v wanted="$2" '/^-A/ && $0 ~ wanted {sub("-A", "-D"); print}' |
     while read -r rule; do eval "inner iptables -t $1 $rule" 2>/dev/null || true; done
 }
 

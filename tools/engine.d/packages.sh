@@ -76,7 +76,7 @@ link_programs() {  # what packages' install scripts would have linked
   fi
   lib=$tree/usr/lib/$(uname -m)-linux-gnu
   cat >"$home/inner.sh" <<TEXT
-export LD_LIBRARY_PATH='$lib' XTABLES_LIBDIR='$lib/xtables'
+export LD_LIBRARY_PATH='$lib:$tree/lib/${lib##*/}' XTABLES_LIBDIR='$lib/xtables'
 export PERL5LIB='$(printf '%s:' "$tree"/usr/share/perl5 "$tree"/usr/share/perl/5.* "$lib"/perl/5.* "$lib"/perl-base)'
 export PATH='$sbin:$bin:$tree/usr/bin:$tree/usr/sbin:$tree/bin:$tree/sbin':"\$PATH"
 TEXT
