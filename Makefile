@@ -2,9 +2,12 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-full lint engine clean venv
 
+CACHE := $(or $(MIGRATE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/migrate)
+export PIP_CACHE_DIR ?= $(CACHE)/pip-cache
 PY := .venv/bin/python
 ENGINE ?= standin
 PROMPTS ?=
+IMAGES ?= demo
 RUN := tools/engine run
 DEMO_IMAGES := $(if $(filter vllm,$(ENGINE)),demo vllm,demo)
 ARGUMENTS := --engine $(ENGINE) $(if $(PROMPTS),--prompts '$(abspath $(PROMPTS))')
@@ -26,8 +29,8 @@ lint: venv ## style, types and the direction of imports
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-setup: venv ## environment, engine and images for the demo, without running anything
-	@$(RUN) $(PY) tools/build_images.py demo
+setup: venv ## environment, engine and images (IMAGES='demo vllm': the real vLLM too)
+	@$(RUN) $(PY) tools/build_images.py $(IMAGES)
 
 engine: ## start an engine that stays up; then: eval "$(tools/engine env)"
 	@tools/engine up

@@ -46,7 +46,7 @@ def make_root(root: Path, pip_options: list[str]) -> None:
 
 
 def pip(*args: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", args[0], "-qq", *args[1:]], check=True)
+    subprocess.run([sys.executable, "-m", "pip", args[0], "-qq", "--no-cache-dir", *args[1:]], check=True)
 
 
 def download(house: Path, pip_options: list[str]) -> Path:
