@@ -5,7 +5,7 @@
 
 Every sub-step looks at the world first, so a swap that was killed anywhere is continued by running it again, and at
 every moment somebody answers the port. Where redirect rules have no effect (rootless Docker, no iptables) the two
-change back to back, with a gap. Sources of the order and of its traps: ARCHITECTURE.md, "Taking over a port".
+change back to back, with a gap.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Swap:
         """The old one back on its port, nothing of ours left; MigrateError when even that fails."""
         self.say("undo", "going back: the old one gets its port again")
         facts = self.old.facts()
+        if self.new.facts() is not None:
+            self.new.park(self.plan.stop_grace_s)
+        self.old.serve()
         if facts is None or not facts.running:
-            new = self.new.facts()
-            if new and new.running:
-                self.new.park(self.plan.stop_grace_s)
-            self.old.serve()
             self._wait("the old one", lambda: self._answers_itself(self.old.facts(), self.plan.old_port))
+        self.old.settle()
         self._remove_rules()
         self._wait("the port", lambda: bool(self._who()))
         self.counts.cut += self.temp.retire(self.old.facts(), self.plan.old_port)
@@ -136,6 +136,7 @@ class Swap:
         self._wait("the new one", self._new_answers)
 
     def _hand_over(self) -> None:
+        self.new.settle()
         self._remove_rules()
         self._wait("the port", lambda: self._expected(self._who()))
         self.handed_over = True

@@ -22,6 +22,9 @@ class Side(Protocol):
     def serve(self) -> None:
         """Starts it on its port."""
 
+    def settle(self) -> None:
+        """Once it serves: has Docker keep it running."""
+
     def park(self, grace_s: int) -> None:
         """Stops it in a way that a restart of Docker does not bring it back."""
 
@@ -34,26 +37,30 @@ class ContainerSide:
         return self._docker.find(self._party.name) or self._docker.find(self._party.parked)
 
     def prepare(self) -> None:
-        """Nothing: it exists already."""
-
-    def serve(self) -> None:
         facts = self._required()
         if facts.name != self._party.name:
             self._docker.rename(facts.name, self._party.name)
-        if facts.restart != self._party.restart:
+
+    def serve(self) -> None:
+        self.prepare()
+        self._docker.start(self._party.name)
+
+    def settle(self) -> None:
+        if self._required().restart != self._party.restart:
             self._docker.set_restart(self._party.name, self._party.restart)
-        if not facts.running:
-            self._docker.start(self._party.name)
 
     def park(self, grace_s: int) -> None:
-        """The restart policy goes first: a daemon that restarts now must not bring it back beside its successor."""
+        """All but the stop goes first: the shorter the time between one's stop and the other's start, the better.
+
+        A daemon that restarts meanwhile must not bring it back beside its successor, so its policy is the first.
+        """
         facts = self._required()
         if facts.restart != "no":
             self._docker.set_restart(facts.name, "no")
-        if facts.running:
-            self._docker.stop(facts.name, grace_s)
         if facts.name != self._party.parked:
             self._docker.rename(facts.name, self._party.parked)
+        if facts.running:
+            self._docker.stop(facts.id, grace_s)
 
     def _required(self) -> ContainerFacts:
         facts = self.facts()
@@ -70,7 +77,7 @@ class ComposeSide:
         self._docker, self._party = docker, party
         files, env = [Path(one) for one in party.files], [Path(one) for one in party.env_files]
         self._compose = docker.compose(party.project, Path(party.directory), files, env)
-        self._prepared = False
+        self._prepared = ""  # id of the container that was just created as the files say
 
     def facts(self) -> ContainerFacts | None:
         found = self._docker.containers(project=self._party.project, service=self._party.service)
@@ -78,15 +85,18 @@ class ComposeSide:
 
     def prepare(self) -> None:
         self._compose.create([self._party.service], no_deps=True)
-        self._prepared = True
+        facts = self.facts()
+        self._prepared = facts.id if facts else ""
 
     def serve(self) -> None:
-        """A container that was just created as the files say needs a start only: a second less of waiting."""
-        facts = self.facts() if self._prepared else None
-        if facts and not facts.running:
-            self._docker.start(facts.id)
-        else:
+        """A container that was just created needs a start only: a second less of waiting than `up`."""
+        if self._prepared:
+            self._docker.start(self._prepared)
+        elif not ((facts := self.facts()) and facts.running):
             self._compose.up([self._party.service], no_deps=True)
+
+    def settle(self) -> None:
+        """Nothing: its restart policy is in the Compose file."""
 
     def park(self, grace_s: int) -> None:
         """A stopped service stays stopped with `unless-stopped`, which our own templates use."""

@@ -1,4 +1,8 @@
-"""The port swap on a real Docker Engine, while clients keep talking. Image: MIGRATE_TEST_PYTHON_IMAGE."""
+"""The port swap on a real Docker Engine, while clients keep talking.
+
+MIGRATE_TEST_PYTHON_IMAGE: an image with python3 and iptables. MIGRATE_TEST_KILLS: how often the helper is killed
+(default 4, a multiple of 4). MIGRATE_TEST_SEED: when.
+"""
 
 from __future__ import annotations
 
