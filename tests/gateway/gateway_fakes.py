@@ -51,7 +51,8 @@ class Fake:
     _runner: web.AppRunner | None = None
 
     def start(self) -> None:
-        self.loop.call(self._start())
+        if self._runner is None:
+            self.loop.call(self._start())
 
     def stop(self) -> None:
         self.loop.call(self._stop())
@@ -60,8 +61,7 @@ class Fake:
         self.seen.clear()
         self.behave = None
         self.left.clear()
-        if self._runner is None:
-            self.start()
+        self.start()
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=1 << 30)

@@ -3,7 +3,6 @@ local body = require 'body'
 local choose = require 'choose'
 local direct = require 'direct'
 local live = require 'live'
-local names = require 'names'
 local requests = require 'request'
 local state = require 'state'
 
@@ -50,7 +49,7 @@ local function recognise(request, path)
   local model, found, past = body.model(text)
   if not model then return nil end
   request.model = model
-  request.route = state.by_name[names.canonical(model)]
+  request.route = state.route_of(model)
   if not request.route then return nil end
   local known = state.routes[request.route]
   request.fits = known.kind == WEIGHTED[path]
@@ -73,12 +72,12 @@ end
 
 local function to_vllm(request)
   local route = state.routes[request.route]
-  request.engine = route.engine
   local guarded = route.failover ~= false and route.kind ~= 'embedding' and not request.forced
-  if guarded and shared:get('away' .. request.engine) then
+  if guarded and shared:get('away' .. route.engine) then
     request.failover = true
     return live.enter(request)
   end
+  request.engine = route.engine
   request.side, request.via = 'vllm', request.direct and 'direct' or 'adapter'
   live.enter(request)
   ngx.var.gw_engine = request.engine
@@ -112,6 +111,14 @@ function M.forced(side)
   weigh(request)
   if side == 'ollama' then return live.enter(request) end
   if request.route then return to_vllm(request) end
+  -- A check asks an engine about itself (/health, /v1/models): there is no model in the request to go by.
+  local engine = ngx.var.http_x_migrate_engine
+  if engine and state.engines[engine] then
+    request.side, request.via, request.engine = 'vllm', 'direct', engine
+    live.enter(request)
+    ngx.var.gw_engine = engine
+    return ngx.exec('@direct_only')
+  end
   request.side, request.via = 'vllm', 'adapter'
   live.enter(request)
   return ngx.exec('@adapter_only')

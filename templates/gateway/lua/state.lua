@@ -11,7 +11,11 @@ int open(const char *path, int flags, ...);
 int close(int fd);
 ]]
 
-local M = { routes = {}, engines = {}, by_name = {}, token = '' }
+local M = { routes = {}, engines = {}, token = '' }
+
+local by_name = {}
+local spellings, spelled = {}, 0   -- names as clients write them -> route, or false
+local SPELLINGS_MOST = 1000
 
 local shared = ngx.shared.gateway
 local raw, decoded
@@ -32,8 +36,8 @@ local function load_config(path)
   M.engines, M.routes = config.engines or {}, config.routes or {}
   for route, known in pairs(M.routes) do
     assert(M.engines[known.engine], path .. ': routes.' .. route .. ': no engine named ' .. tostring(known.engine))
-    M.by_name[names.canonical(route)] = route
-    for _, name in ipairs(known.names or {}) do M.by_name[names.canonical(name)] = route end
+    by_name[names.canonical(route)] = route
+    for _, name in ipairs(known.names or {}) do by_name[names.canonical(name)] = route end
   end
 end
 
@@ -62,6 +66,17 @@ function M.init(etc_dir, state_dir)
   load_weights(state_dir .. '/weights.json')
 end
 
+-- The route that a name means, however it is spelled; nil when it means none.
+function M.route_of(name)
+  local route = spellings[name]
+  if route == nil then
+    route = by_name[names.canonical(name)] or false
+    if spelled >= SPELLINGS_MOST then spellings, spelled = {}, 0 end
+    spellings[name], spelled = route, spelled + 1
+  end
+  return route or nil
+end
+
 -- The state now: {version, weights, lease, by, changed}. Not to be changed in place.
 function M.now()
   local text = shared:get('state')
@@ -71,8 +86,6 @@ function M.now()
   end
   return decoded
 end
-
-function M.weight(route) return M.now().weights[route] or 0 end
 
 local function sync_path(path)
   local fd = ffi.C.open(path, 0)
