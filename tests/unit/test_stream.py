@@ -357,9 +357,12 @@ def test_unknown_scheme_is_refused():
 def test_body_of_an_error_answer_is_readable():
     async def test():
         reply = b'HTTP/1.1 400 Bad Request\r\nContent-Length: 11\r\n\r\n{"error":1}'
-        async with server(replies(reply)) as it, open_client(it.url) as client:
-            async with client.stream("POST", "/", content=b"{") as answer:
-                assert (answer.status_code, await answer.aread()) == (400, b'{"error":1}')
+        async with (
+            server(replies(reply)) as it,
+            open_client(it.url) as client,
+            client.stream("POST", "/", content=b"{") as answer,
+        ):
+            assert (answer.status_code, await answer.aread()) == (400, b'{"error":1}')
 
     run(test)
 
