@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from orchestrator.errors import WrongState
+from orchestrator.errors import UsageError, WrongState
+from orchestrator.names import canonical
 from orchestrator.spec import Spec
 from orchestrator.state import SHIFTABLE, EngineState, RouteState, StackState, States
 
@@ -67,8 +68,7 @@ def _up(spec: Spec, states: States) -> Iterator[Step]:
     if spec.ollama.container:
         yield Step("start-ollama", "ollama", "same image and models as the original, beside it")
     yield Step("start-service", "adapter", "speaks Ollama's dialect on top of vLLM")
-    if states.stack is not StackState.TAKEN_OVER:
-        yield _take_over(spec)
+    yield from _gateway(spec, states)
     yield Step("start-service", "guard", "lowers the weight of a hung or dead engine")
     if spec.ollama.pinned:
         yield Step("start-service", "preload", f"keeps {', '.join(spec.ollama.pinned)} loaded in Ollama")
@@ -85,10 +85,15 @@ def _up(spec: Spec, states: States) -> Iterator[Step]:
             yield Step("check-load", model, f"{levels} users on both sides")
 
 
-def _take_over(spec: Spec) -> Step:
+def _gateway(spec: Spec, states: States) -> Iterator[Step]:
     address = f"{spec.gateway.listen}:{spec.gateway.port}"
     if not spec.ollama.container:
-        return Step("start-service", "gateway", f"listens on {address}")
+        yield Step("open-gateway", "gateway", f"listens on {address}")
+    elif states.stack is not StackState.TAKEN_OVER:
+        yield _take_over(spec, address)
+
+
+def _take_over(spec: Spec, address: str) -> Step:
     left = "then cuts what is left" if spec.takeover.when_busy == "cut" else "then gives up"
     note = f"waits up to {spec.takeover.drain:.0f} s for running answers, {left}; one restart of Ollama"
     return Step(
@@ -109,19 +114,22 @@ def images(spec: Spec) -> dict[str, list[str]]:
 
 
 def chosen_routes(spec: Spec, models: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the routes named by `models`, or all that migrate; raises WrongState for one that does not."""
+    """Return the routes named by `models` in any spelling, or all that migrate; raises UsageError for others."""
     migrating = spec.migrating()
+    known = {canonical(name): model for model, route in migrating.items() for name in (*route.names, model)}
     for model in models:
-        if model not in migrating:
-            known = ", ".join(migrating) or "none"
-            raise WrongState(f"{model} is not a route that migrates (those are: {known})", hint="migrate status")
-    return models or tuple(migrating)
+        if canonical(model) not in known:
+            shown = ", ".join(migrating) or "none"
+            raise UsageError(f"{model} is not a route that migrates (those are: {shown})", hint="see: migrate status")
+    return tuple(dict.fromkeys(known[canonical(model)] for model in models)) or tuple(migrating)
 
 
 def plan_cutover(
     spec: Spec, states: States, approved: dict[str, float], models: tuple[str, ...], to: float
 ) -> Plan:
     """Weight steps above what was approved, up to `to`; raises WrongState for routes that are not proven."""
+    if not 0 < to <= 100 or round(to, 1) != to:
+        raise UsageError(f"{to:g} is not a weight", hint="weights go from 0.1 to 100 in steps of 0.1")
     routes = chosen_routes(spec, models)
     for model in routes:
         if states.routes[model] not in SHIFTABLE:
@@ -129,30 +137,35 @@ def plan_cutover(
                 f"{model} is {states.routes[model]}: it may carry traffic only once it is proven",
                 hint="run: migrate up",
             )
-    low = min((approved.get(model, 0.0) for model in routes), default=0.0)
+    low = min((approved.get(model, 0.0) for model in routes), default=to)
     targets = [weight for weight in spec.cutover.steps if low < weight <= to]
     if to not in targets and to > low:
         targets.append(to)
-    names = ", ".join(routes)
-    steps = tuple(
-        Step(
-            "shift", f"{weight:g} %", f"{names}: judged over at least {spec.cutover.bake:g} s", touches_live=True,
-            data={"routes": list(routes), "weight": weight},
-        )
-        for weight in targets
-    )
+    steps = tuple(_shift(spec, routes, weight, approved) for weight in targets)
     return Plan("cutover", spec.name, steps)
+
+
+def _shift(spec: Spec, routes: tuple[str, ...], weight: float, approved: dict[str, float]) -> Step:
+    moving = ", ".join(model for model in routes if approved.get(model, 0.0) < weight)
+    return Step(
+        "shift", f"{weight:g} %", f"{moving}: judged over at least {spec.cutover.bake:g} s", touches_live=True,
+        data={"routes": list(routes), "weight": weight},
+    )
 
 
 def plan_rollback(spec: Spec, states: States, models: tuple[str, ...], *, stop: bool, restore: bool) -> Plan:
     """All new traffic to Ollama; then, if asked, stop the engines and give the original its port back."""
     routes = chosen_routes(spec, models)
+    if restore and len(routes) < len(spec.migrating()):
+        raise UsageError("--restore gives the whole port back", hint="leave out the models, or leave out --restore")
     steps = []
-    if routes:
+    if routes and states.stack is StackState.TAKEN_OVER:
         why = "all new requests to Ollama, at once"
-        steps.append(Step("unshift", ", ".join(routes), why, data={"routes": list(routes)}))
+        data = {"routes": list(routes), "leaving": restore}
+        steps.append(Step("unshift", ", ".join(routes), why, data=data))
     if stop or restore:
         engines = dict.fromkeys(spec.routes[model].engine or "" for model in routes)
+        _unused(spec, states, engines, routes)
         steps += [Step("stop-engine", name, "after its running answers have ended") for name in engines]
     if restore and spec.ollama.container and states.stack is StackState.TAKEN_OVER:
         steps.append(
@@ -162,6 +175,17 @@ def plan_rollback(spec: Spec, states: States, models: tuple[str, ...], *, stop: 
             )
         )
     return Plan("rollback", spec.name, tuple(steps))
+
+
+def _unused(spec: Spec, states: States, engines: dict[str, None], routes: tuple[str, ...]) -> None:
+    """Raise WrongState if an engine also serves a route that keeps its traffic."""
+    for model, route in spec.migrating().items():
+        live = states.routes[model] in (RouteState.SHIFTING, RouteState.CUT_OVER)
+        if live and model not in routes and (route.engine or "") in engines:
+            raise WrongState(
+                f"the engine {route.engine} also serves {model}, which has traffic on it",
+                hint=f"name {model} too, or leave out --stop",
+            )
 
 
 def plan_down(spec: Spec, states: States, *, volumes: bool) -> Plan:

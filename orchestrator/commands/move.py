@@ -11,7 +11,7 @@ from orchestrator.errors import UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.plan import Plan
 from orchestrator.state import StackState
-from orchestrator.steps.traffic import Lease, approved
+from orchestrator.steps.lease import Lease, standing
 
 if TYPE_CHECKING:
     from orchestrator.cli import Common
@@ -35,18 +35,18 @@ def cutover(
 ) -> int:
     """Shift traffic step by step."""
     session = Session(console, common, yes=yes)
-    plan = plans.plan_cutover(session.spec, session.journal.states(), approved(session.context), models, to)
+    plan = plans.plan_cutover(session.spec, session.journal.states(), standing(session.context), models, to)
     if dry_run:
         return _show(console, plan)
     with session.running("cutover"):
-        weights = approved(session.context)
+        weights = standing(session.context)
         plan = plans.plan_cutover(session.spec, session.journal.states(), weights, models, to)
         shown = ", ".join(plans.chosen_routes(session.spec, models))
         _phase(console, "cutover", f"{shown} to {to:g} %")
         if plan.steps:
             with Lease(session.context):
                 session.run(plan)
-    weights = approved(session.context)
+    weights = standing(session.context)
     shown = ", ".join(f"{model} {weights[model]:g} %" for model in plans.chosen_routes(session.spec, models))
     return _done(console, session, f"on vLLM: {shown}", undo="migrate rollback")
 

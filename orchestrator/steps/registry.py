@@ -10,7 +10,7 @@ from orchestrator.steps.files import WriteFiles
 from orchestrator.steps.images import FetchImage
 from orchestrator.steps.remove import RemoveStack
 from orchestrator.steps.services import StartEngine, StartService, StopEngine
-from orchestrator.steps.takeover import Restore, TakeOver
+from orchestrator.steps.takeover import OpenGateway, Restore, TakeOver
 from orchestrator.steps.traffic import Shift, Unshift
 from orchestrator.steps.verify import Health, LoadGate, ParityGate
 
@@ -21,6 +21,7 @@ MAKERS: dict[str, Maker] = {
     "fetch-image": lambda context, step: FetchImage(context, step.target),
     "start-ollama": lambda context, step: StartService(context, step.target),
     "start-service": lambda context, step: StartService(context, step.target),
+    "open-gateway": lambda context, _: OpenGateway(context),
     "take-over": lambda context, _: TakeOver(context),
     "restore": lambda context, _: Restore(context),
     "start-engine": lambda context, step: StartEngine(context, step.target),
@@ -29,7 +30,9 @@ MAKERS: dict[str, Maker] = {
     "check-parity": lambda context, step: ParityGate(context, step.target),
     "check-load": lambda context, step: LoadGate(context, step.target),
     "shift": lambda context, step: Shift(context, tuple(step.data["routes"]), float(step.data["weight"])),
-    "unshift": lambda context, step: Unshift(context, tuple(step.data["routes"])),
+    "unshift": lambda context, step: Unshift(
+        context, tuple(step.data["routes"]), leaving=bool(step.data["leaving"])
+    ),
     "remove-stack": lambda context, step: RemoveStack(context, volumes=bool(step.data["volumes"])),
 }
 

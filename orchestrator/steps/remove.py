@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator.errors import MigrateError, WrongState
-from orchestrator.state import StackState
+from orchestrator.state import Event, StackState
 from orchestrator.steps import Context
 from orchestrator.steps.takeover import swap_volume
 
@@ -28,6 +28,7 @@ class RemoveStack:
             raise WrongState("the gateway still has the port", hint="run: migrate rollback --restore")
         sizes = self._sizes()
         self.context.compose.down(volumes=self.volumes)
+        self.context.journal.move("stack", self.context.spec.name, Event.RESTORED)
         with suppress(MigrateError):
             self.context.docker.volume_remove(swap_volume(self.context))
         word = "removed" if self.volumes else "kept"

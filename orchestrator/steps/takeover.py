@@ -13,12 +13,27 @@ from orchestrator.errors import MigrateError
 from orchestrator.events import Kind
 from orchestrator.state import Event, StackState
 from orchestrator.steps import Context, swap_helper
-from orchestrator.steps.services import container_of, is_up
+from orchestrator.steps.services import StartService, container_of, is_up
 from orchestrator.steps.swap_plan import ComposeService, PlainContainer, SwapPlan, SwapResult, TempGateway
 from orchestrator.stop import poll
 
 PARKED = "{}-before-migrate"
 SPARE = 2**30   # bytes kept free beside two loaded Ollamas
+
+
+class OpenGateway(StartService):
+    """Starts the gateway where it takes no port from anybody: Ollama runs elsewhere."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, "gateway")
+
+    def already_done(self) -> bool:
+        return self.context.journal.states().stack is StackState.TAKEN_OVER and super().already_done()
+
+    def do(self) -> dict[str, Any]:
+        outcome = super().do()
+        self.context.journal.move("stack", self.context.spec.name, Event.TOOK_OVER)
+        return outcome
 
 
 class TakeOver:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from typing import Any, Self
+from typing import Any
 
 from orchestrator.clients.gateway import Conflict
 from orchestrator.clients.openai import OpenAI
@@ -14,51 +12,9 @@ from orchestrator.errors import GateRefused, Inconclusive, MigrateError, RolledB
 from orchestrator.events import Kind
 from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, door
+from orchestrator.steps.lease import approved, standing
 
 LOOK_S = 0.5
-
-
-def approved(context: Context) -> dict[str, float]:
-    """Return the last approved weight of every migrating route, from the journal."""
-    weights = dict.fromkeys(context.spec.migrating(), 0.0)
-    for entry in context.journal.entries("approved"):
-        if entry.subject in weights:
-            weights[entry.subject] = float(entry.data["weight"])
-    return weights
-
-
-class Lease:
-    """Tells the guard that somebody watches the cutover; when this falls silent the guard steps back."""
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._owner = f"migrate cutover, pid {os.getpid()}"
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._renew, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._send()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join(timeout=10)
-        try:
-            self.context.gateway.release(self._owner)
-        except MigrateError as error:
-            self.context.say("lease", f"not released, it runs out by itself: {error.message}", Kind.WARN)
-
-    def _renew(self) -> None:
-        while not self._end.wait(self.context.spec.cutover.lease / 3):
-            try:
-                self._send()
-            except MigrateError:
-                continue    # the next try comes before the lease runs out
-
-    def _send(self) -> None:
-        seconds = self.context.spec.cutover.lease
-        self.context.gateway.lease(self._owner, seconds, approved(self.context))
 
 
 class Shift:
@@ -70,7 +26,7 @@ class Shift:
         self.weight = weight
         self._settled = False
         # A route that stands higher already is not taken down by another route's step.
-        before = approved(context)
+        before = standing(context)
         self._moving = [model for model in routes if before[model] < weight]
 
     def already_done(self) -> bool:
@@ -87,9 +43,10 @@ class Shift:
         verdict = self._watch(start, control)
         self._record(verdict)
         for model in self._moving:
-            self.context.journal.append("approved", model, f"{self.weight:g} %", {"weight": self.weight})
+            # Approved last: a run that is killed before it does this step again, and arrives again.
             if self.weight >= 100:
                 self.context.journal.move("route", model, Event.ARRIVED)
+            self.context.journal.append("approved", model, f"{self.weight:g} %", {"weight": self.weight})
         self._settled = True
         return {"text": verdict.reasons[0], "verdict": verdict.as_dict()}
 
@@ -97,7 +54,7 @@ class Shift:
         """Step back to the last approved weights."""
         if self._settled:
             return
-        back = {model: weight for model, weight in approved(self.context).items() if model in self._moving}
+        back = {model: weight for model, weight in standing(self.context).items() if model in self._moving}
         at = time.time()
         _write_down(self.context, back, at, self.context.gateway.set_weights(back, None, by="cutover: step back"))
         shown = ", ".join(f"{model} {weight:g} %" for model, weight in back.items())
@@ -153,9 +110,9 @@ class Shift:
             elapsed = time.monotonic() - began
             if verdict.result == "fail":
                 self._go_back(verdict)
+            self._check_weights()
             if verdict.result == "pass" and elapsed >= cutover.bake:
                 return verdict
-            self._check_weights()
             self._tell(verdict, elapsed)
             nobody = verdict.vllm.requests == 0 and verdict.ollama.requests == 0 and not records
             if elapsed >= cutover.patience or (nobody and elapsed >= cutover.bake and cutover.min_requests):
@@ -211,18 +168,32 @@ class Shift:
 class Unshift:
     """All new requests of the routes to Ollama, at once; running answers on vLLM end normally."""
 
-    def __init__(self, context: Context, routes: tuple[str, ...]) -> None:
+    def __init__(self, context: Context, routes: tuple[str, ...], *, leaving: bool = False) -> None:
         self.context = context
         self.routes = routes
+        # The gateway itself goes next: one that does not answer must not keep the original from its port.
+        self.leaving = leaving
 
     def already_done(self) -> bool:
-        weights = self.context.gateway.status().weights
+        try:
+            weights = self.context.gateway.status().weights
+        except MigrateError:
+            if self.leaving:
+                return False
+            raise
         states = self.context.journal.states().routes
         rolled_back = all(states[model] not in (RouteState.SHIFTING, RouteState.CUT_OVER) for model in self.routes)
         return rolled_back and all(weights.get(model, 0.0) == 0 for model in self.routes)
 
     def do(self) -> dict[str, Any]:
-        running = unshift(self.context, self.routes, "rollback")
+        try:
+            running = unshift(self.context, self.routes, "rollback")
+        except MigrateError as error:
+            if not self.leaving:
+                raise
+            self.context.say("rollback", f"going on without the gateway: {error.message}", Kind.WARN)
+            _rolled_back(self.context, self.routes)
+            return {"text": "the gateway routes nothing"}
         left = f"; {running} running answers on vLLM end normally" if running else ""
         return {"text": f"all new requests go to Ollama{left}"}
 
@@ -234,13 +205,15 @@ def unshift(context: Context, routes: tuple[str, ...], by: str) -> int:
     """Lower the routes to 0 first, write it down second; return how many answers still run on vLLM."""
     at, weights = time.time(), dict.fromkeys(routes, 0.0)
     _write_down(context, weights, at, context.gateway.set_weights(weights, None, by=by))
-    for model in routes:
-        context.journal.move("route", model, Event.ROLLED_BACK)
-        context.journal.append("approved", model, "0 %", {"weight": 0.0})
+    _rolled_back(context, routes)
     live = context.gateway.status().live.by_route
     return sum(live.get(model, {}).get("vllm", 0) for model in routes)
 
 
+def _rolled_back(context: Context, routes: tuple[str, ...]) -> None:
+    for model in routes:
+        context.journal.append("approved", model, "0 %", {"weight": 0.0})
+        context.journal.move("route", model, Event.ROLLED_BACK)
 
 
 def _write_down(context: Context, weights: dict[str, float], at: float, version: int) -> None:
