@@ -88,6 +88,7 @@ def test_the_inner_port_follows_ollama_host(host: str, port: int) -> None:
         ("permission denied while trying to connect to the Docker daemon socket at unix:///x", "permission denied"),
         ("docker: 'compose' is not a docker command.\nSee 'docker --help'", "Compose v2 is missing"),
         ("docker: unknown command: docker compose\n\nRun 'docker --help' for more information", "Compose v2 is missing"),
+        ("unknown flag: --short\n\nUsage:  docker [OPTIONS] COMMAND [ARG...]", "Compose v2 is missing"),
         ('could not select device driver "nvidia" with capabilities: [[gpu]].', "no GPU driver"),
         ("driver failed: Bind for 127.0.0.1:24000 failed: port is already allocated.", "Port 24000 on 127.0.0.1 is already taken by container web"),
         ("Error starting userland proxy: listen tcp4 0.0.0.0:24000: bind: address already in use", "Port 24000 on 0.0.0.0 is already taken by container web"),

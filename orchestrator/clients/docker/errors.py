@@ -20,12 +20,12 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "Run as root, or: sudo usermod -aG docker $USER, then log in again.",
     ),
     (
-        r"cannot connect to the docker daemon|is the docker daemon running|error during connect",
+        r"(cannot|failed to) connect to the docker (daemon|api)|is the docker daemon running|error during connect",
         "Docker is installed but its daemon does not answer",
         "Start it: sudo systemctl start docker. A daemon elsewhere: set DOCKER_HOST.",
     ),
     (
-        r"'compose' is not a docker command|unknown command: docker compose|unknown shorthand flag: '.' in -|unknown flag: --(file|project)",
+        r"'compose' is not a docker|unknown command: docker compose|unknown (shorthand flag: '.' in|flag: --(short|file|proj))",
         "Docker Compose v2 is missing",
         "Install the plugin docker-compose-plugin (the old docker-compose v1 is not enough).",
     ),
