@@ -80,9 +80,9 @@ def length_range() -> tuple[int, int]:
     return int(low), int(high or low)
 
 
-def answer(rng: random.Random) -> Iterator[str]:
-    """Yield the tokens of one answer up to its natural end."""
-    length = rng.randint(*length_range())
+def answer(rng: random.Random, at_least: int = 0) -> Iterator[str]:
+    """Yield the tokens of one answer up to its natural end, or `at_least` so many."""
+    length = max(rng.randint(*length_range()), at_least)
     for index in range(length):
         word = _word(rng)
         yield word if index == 0 else f" {word}"
