@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from orchestrator.errors import ExitCode, MigrateError
+from orchestrator.errors import MigrateError, NeedsHuman
 from orchestrator.events import Emit, Happening, Kind
 from orchestrator.journal import Journal
 from orchestrator.plan import Plan, Step
@@ -51,13 +52,17 @@ def _run_step(step: Step, action: Action, journal: Journal, emit: Emit) -> None:
 def _after_failure(subject: str, action: Action, error: BaseException, journal: Journal, emit: Emit) -> None:
     text = str(error) or type(error).__name__
     word = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-    journal.append("outcome", subject, word, {"error": text})
+    # A disk that is full must not keep the step from being undone.
+    with suppress(MigrateError):
+        journal.append("outcome", subject, word, {"error": text})
     emit(Happening(Kind.FAIL, subject, word))
     if isinstance(error, KeyboardInterrupt):
         return
     try:
         action.undo()
-    except MigrateError as second:
-        journal.append("outcome", subject, "undo failed", {"error": str(second)})
+    except Exception as second:
+        with suppress(MigrateError):
+            journal.append("outcome", subject, "undo failed", {"error": str(second)})
         message = f"{text}; and undoing it failed too: {second}"
-        raise MigrateError(message, hint=second.hint, code=ExitCode.HUMAN) from error
+        hint = second.hint if isinstance(second, MigrateError) else ""
+        raise NeedsHuman(message, hint=hint or "see where it stands: migrate status") from error
