@@ -98,7 +98,7 @@ class Swap:
         port = temp.published(self.plan.temp.port)[0].host_port
         try:
             moves = shared(old, self.plan.old_port, temp, self.plan.temp.port)
-            self.netfilter.redirect(self.plan.listen, self.plan.port, port, moves)
+            self.netfilter.redirect(listened(self.plan, old), self.plan.port, port, moves)
             wait_for("the redirect", lambda: self._who() == "swap", RULES_SETTLE_S, self.temp.log)
         except MigrateError as refused:
             self._remove_rules()
@@ -172,6 +172,12 @@ class Swap:
     def _last_words(self) -> str:
         facts = self.new.facts()
         return last_words(self.docker, facts.name) if facts else ""
+
+
+def listened(plan: SwapPlan, old: ContainerFacts) -> tuple[str, ...]:
+    """Every address on which clients reach the port: Docker adds :: to a plain 0.0.0.0 by itself."""
+    own = {one.host_ip for one in old.published(plan.old_port) if one.host_port == plan.port}
+    return tuple(sorted(own | set(plan.listen)))
 
 
 def outcome_counts(counts: Counts, stats: ProbeStats) -> dict[str, Any]:

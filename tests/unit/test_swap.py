@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clients.docker import ContainerFacts
+from orchestrator.clients.docker import ContainerFacts, PortFacts
 from orchestrator.errors import MigrateError, NeedsHuman, WrongState
 from orchestrator.steps import swap_helper
-from orchestrator.steps.swap import Counts, Swap, add_up, outcome_counts
+from orchestrator.steps.swap import Counts, Swap, add_up, listened, outcome_counts
 from orchestrator.steps.swap_files import SwapFiles
 from orchestrator.steps.swap_helper import carry_out, counts_of_attempts, judged, start, unfinished
 from orchestrator.steps.swap_plan import ComposeService, PlainContainer, SwapPlan, SwapResult, TempGateway
@@ -62,6 +62,13 @@ def facts(name: str, running: bool = True, **networks: str) -> ContainerFacts:
 def test_neighbours_move_on_the_networks_that_both_are_on() -> None:
     giver, heir = facts("a", apps="10.1.0.2", only_a="10.2.0.2"), facts("b", apps="10.1.0.3", only_b="10.3.0.3")
     assert shared(giver, 11434, heir, 8080) == [("10.1.0.2", 11434, "10.1.0.3:8080")]
+
+
+def test_the_addresses_that_docker_added_are_redirected_too() -> None:
+    published = (("0.0.0.0", 24010), ("::", 24010), ("127.0.0.1", 9999))
+    ports = tuple(PortFacts(ip, port, 11434) for ip, port in published)
+    old = replace(facts("ollama"), ports=ports)
+    assert listened(replace(PLAN, listen=("0.0.0.0",)), old) == ("0.0.0.0", "::")
 
 
 class Answering(http.server.BaseHTTPRequestHandler):

@@ -92,7 +92,10 @@ def insert(ask: dict[str, Any], suffix: str, run: Run) -> None:
     docker_rules = run([*tool(suffix, ""), "-S", "DOCKER"])[1]
     target = container_of(docker_rules, ask["to"])
     for address in ask["listen"]:
-        put(wanted(address, ask["port"], ask["to"], target), tool(suffix, address), ask["comment"], run)
+        base = tool(suffix, address)
+        if address == "::" and len(ask["listen"]) > 1 and run([*base, "-S", "OUTPUT"])[0]:
+            continue  # no IPv6 on this host, although Docker names it
+        put(wanted(address, ask["port"], ask["to"], target), base, ask["comment"], run)
     put([moved(*move) for move in ask["moves"]], tool(suffix, ""), ask["comment"], run)
 
 

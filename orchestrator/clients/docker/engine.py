@@ -201,6 +201,12 @@ class Docker:
         found = self._try("image", "inspect", "--format", "{{json .RepoDigests}}", image)
         return next(iter(json.loads(found or "[]") or []), "")
 
+    def image_env(self, image: str) -> dict[str, str]:
+        """The environment that an image sets by itself; empty when the image is gone."""
+        found = self._try("image", "inspect", "--format", "{{json .Config.Env}}", image)
+        pairs = (pair.partition("=") for pair in json.loads(found or "null") or ())
+        return {name: value for name, _, value in pairs}
+
     def image_pull(self, image: str) -> Iterator[str]:
         """Pulls an image; yields Docker's progress lines."""
         return (line for _, line in self._cli.docker_lines("pull", image))

@@ -25,7 +25,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "Start it: sudo systemctl start docker. A daemon elsewhere: set DOCKER_HOST.",
     ),
     (
-        r"'compose' is not a docker|unknown command: docker compose|unknown (shorthand flag: '.' in|flag: --(short|file|proj))",
+        r"'compose' is not a docker|unknown command: docker compose|unknown (shorthand )?flag: ('.'|--(short|file))",
         "Docker Compose v2 is missing",
         "Install the plugin docker-compose-plugin (the old docker-compose v1 is not enough).",
     ),
