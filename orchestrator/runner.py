@@ -60,7 +60,7 @@ def _after_failure(subject: str, action: Action, error: BaseException, journal: 
         return
     try:
         action.undo()
-    except Exception as second:
+    except Exception as second:  # noqa: BLE001 - whatever it was, the world is left half-changed
         with suppress(MigrateError):
             journal.append("outcome", subject, "undo failed", {"error": str(second)})
         message = f"{text}; and undoing it failed too: {second}"
