@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -99,3 +100,26 @@ def test_members_come_go_and_move(network: Network, nginx: Nginx) -> None:
     until(ask, "engine-2")
     network.remove(squatter)
     assert ask() == "engine-2"
+
+
+def test_the_first_request_after_a_start_finds_its_upstream(network: Network, nginx: Nginx) -> None:
+    network.serve("ollama", "ollama-1", 11434)
+    address = docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", nginx.container)
+
+    def first_answer() -> str:
+        deadline = time.monotonic() + 20
+        with httpx.Client(timeout=5) as client:  # opening one takes longer than what this test looks for
+            while time.monotonic() < deadline:
+                try:
+                    return client.get(f"http://{address}:11434/api/tags").text
+                except httpx.TransportError:
+                    time.sleep(0.0005)
+        raise AssertionError("no answer")
+
+    until(first_answer, "ollama-1")
+    for _ in range(3):
+        docker("kill", nginx.container)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(first_answer)
+            docker("start", nginx.container)
+            assert answer.result() == "ollama-1"
