@@ -52,6 +52,7 @@ class Demo:
         self.scene.people_arrive(users, tokens)
         self.phase("before")
         self.migrate("plan", "--ollama", self.scene.url, "--model", MODEL)
+        self.scene.override(self.stack)
         self.phase("up")
         self.migrate("up", "--yes")
         metrics = self.counters()

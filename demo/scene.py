@@ -70,7 +70,7 @@ class Scene:
         words = [TINY, "--served-model-name", MODEL, "--max-model-len", "2048", "--enforce-eager",
                  "--generation-config", "vllm"]
         self.docker.run(RunSpec(
-            image="migrate/vllm-cpu:dev", name=BACKEND, command=words, labels=LABEL, network=NETWORK,
+            image="migrate/vllm-cpu:dev", name=BACKEND, command=words, labels=LABEL, network=NETWORK, shm_size="1g",
             mounts=[(str(models_folder()), "/models", True)],
             env={"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
         ))
@@ -108,6 +108,16 @@ class Scene:
         path = self.folder / "defaults.yaml"
         path.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         return path
+
+    def override(self, stack: Path) -> None:
+        """Let the stack's Ollama reach the weights' second engine, as the original does."""
+        if self.engine != "vllm":
+            return
+        text = {
+            "services": {"ollama": {"networks": {"original": {}}}},
+            "networks": {"original": {"external": True, "name": NETWORK}},
+        }
+        (stack / "compose.override.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")
 
     def people_arrive(self, users: int, tokens: int) -> None:
         """Start the clients, and wait until the first answers have come."""

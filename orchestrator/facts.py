@@ -69,7 +69,8 @@ class OllamaContainer:
     image: str
     listen: str
     port: int
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)     # without what the image sets, and without secrets
+    withheld: tuple[str, ...] = ()                        # names of variables that look like secrets
     volumes: tuple[str, ...] = ()
     networks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     gpus: tuple[str, ...] | None = None     # None: no reservation

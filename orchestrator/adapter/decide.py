@@ -13,7 +13,6 @@ class Engine:
     """An engine as the guard knows it."""
 
     name: str
-    url: str
     model: str
     routes: tuple[str, ...]
     kind: str = "generate"

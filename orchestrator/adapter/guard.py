@@ -48,10 +48,9 @@ def load(path: Path) -> Settings:
     try:
         data = json.loads(path.read_text())
         engines = tuple(
-            Engine(name, entry["url"].rstrip("/"), entry["model"], tuple(entry["routes"]),
-                   entry.get("kind", "generate"))
+            Engine(name, entry["model"], tuple(entry["routes"]), entry.get("kind", "generate"))
             for name, entry in data["engines"].items()
-        )  # fmt: skip
+        )
         token = Path(data["token_file"]).read_text().strip()
         known = {key: data[key] for key in ("interval_s", "timeout_s", "failures") if key in data}
         return Settings(data["gateway"].rstrip("/"), token, engines, **known)
@@ -119,14 +118,19 @@ class Guard:
             path = "/v1/chat/completions"
             body = {"model": engine.model, "messages": message, "max_tokens": 1, "temperature": 0.0}
         limit = aiohttp.ClientTimeout(total=self._settings.timeout_s)
+        # Through the gateway's forced-side route: what is probed is what clients use, and it is on record.
+        url = f"{self._settings.gateway}/side/vllm{path}"
         try:
-            async with self._session.post(engine.url + path, json=body, timeout=limit) as answer:
+            async with self._session.post(url, json=body, headers=self._token(), timeout=limit) as answer:
                 await answer.read()
         except TimeoutError:
             return f"no token within {self._settings.timeout_s:g} s"
         except aiohttp.ClientError as error:
             return f"{type(error).__name__}: {error}"
         return None if answer.status in {200, 503} else f"HTTP {answer.status}"
+
+    def _token(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._settings.token}"}
 
     async def _act(self, status: JSON) -> None:
         settings = self._settings
@@ -162,10 +166,9 @@ class Guard:
         return None
 
     async def _door(self, method: str, path: str, body: JSON | None = None) -> JSON:
-        headers = {"Authorization": f"Bearer {self._settings.token}"}
         limit = aiohttp.ClientTimeout(total=DOOR_TIMEOUT_S)
         url = self._settings.gateway + path
-        async with self._session.request(method, url, json=body, headers=headers, timeout=limit) as answer:
+        async with self._session.request(method, url, json=body, headers=self._token(), timeout=limit) as answer:
             answer.raise_for_status()
             data = await answer.json(content_type=None)
         if not isinstance(data, dict):

@@ -43,7 +43,7 @@ def _gpu(nvml: Any, number: int) -> Gpu:
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     try:
         processes = len(nvml.nvmlDeviceGetComputeRunningProcesses(handle))
-    except nvml.NVMLError:      # not permitted inside some containers
+    except nvml.NVMLError:  # not permitted inside some containers
         processes = 0
     return Gpu(
         index=str(number),

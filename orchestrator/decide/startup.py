@@ -80,7 +80,7 @@ _FAILURES: tuple[tuple[str, str, str], ...] = (
      "check engines/NAME/gpus and the NVIDIA Container Toolkit; without a GPU set accelerator: cpu"),
     (r"unsatisfied condition: cuda>=([\d.]+)|driver on your system is too old|Error 80[34]",
      "the driver is older than the image's CUDA", "update the driver, or take the image with the suffix -cu129"),
-    (r"Bus error|No space left on device: '/dev/shm|creating shared memory segment /dev/shm",
+    (r"Bus error|Insufficient space in /dev/shm|No space left on device: '/dev/shm|shared memory segment /dev/shm",
      "shared memory is too small", "tensor parallelism needs a larger shm_size: add it in compose.override.yaml"),
     (r"No space left on device", "the disk is full", "free disk space, then run migrate up again"),
     (r"number of attention heads \((\d+)\) must be divisible by tensor parallel size \((\d+)\)",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.decide.vram import GIB
 from orchestrator.facts import Facts
 
-_CARRIED = re.compile(r"^(?:OLLAMA_|LLAMA_ARG_|GGML_|CUDA_)")
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIAL", re.IGNORECASE)
 _UNSTATED = 32768   # the longest context that is planned for without a sign that it is needed
 
 
@@ -48,13 +45,12 @@ def around(facts: Facts, ollama: dict[str, Any], notes: list[str]) -> dict[str, 
     found: dict[str, Any] = {"url": facts.ollama.url}
     gateway: dict[str, Any] = {"port": url.port or 11434}
     if (one := facts.ollama.container) is not None:
-        hidden = sorted(key for key in one.env if _SECRET.search(key))
-        if hidden:
-            notes.append(f"not carried over, as it may be secret: {', '.join(hidden)}")
-        env = {key: value for key, value in one.env.items() if _CARRIED.match(key) and key not in hidden}
+        if one.withheld:
+            names = ", ".join(one.withheld)
+            notes.append(f"not carried over, as it may be secret: {names}; set it in compose.override.yaml")
         found |= {"container": one.name, "image": one.image, "volumes": one.volumes, "networks": one.networks}
         gateway = {"listen": one.listen or "0.0.0.0", "port": one.port or 11434}
-        ollama = ollama | {"env": env | ollama.get("env", {})}
+        ollama = ollama | {"env": one.env | ollama.get("env", {})}
     else:
         notes.append("Ollama does not run in Docker here: add its folder of models to ollama/volumes, such as "
                      "/usr/share/ollama/.ollama:/root/.ollama")  # fmt: skip

@@ -10,8 +10,7 @@ from orchestrator.clients.docker import PROJECT_LABEL, ContainerFacts, Docker, o
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import DockerFacts, OllamaContainer
 
-CARRIED = re.compile(r"^(OLLAMA_|LLAMA_|GGML_|CUDA_|NVIDIA_|STANDIN_|TZ$|(https?|no)_proxy$)", re.IGNORECASE)
-SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSW)", re.IGNORECASE)
+SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 # Set anew by the stack.
 OURS = frozenset({"OLLAMA_HOST", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"})
 
@@ -45,7 +44,7 @@ def container_at(docker: Docker, url: str) -> OllamaContainer | None:
             continue
         for published in facts.ports:
             if published.host_port == port and published.container_port == ollama_port(facts):
-                return _container(facts, published.host_ip, port)
+                return _container(docker, facts, published.host_ip, port)
     return None
 
 
@@ -58,7 +57,7 @@ def running_ollama(docker: Docker) -> OllamaContainer | None:
     if not found:
         return None
     published = found[0].published(ollama_port(found[0]))[0]
-    return _container(found[0], published.host_ip, published.host_port)
+    return _container(docker, found[0], published.host_ip, published.host_port)
 
 
 def is_local(host: str) -> bool:
@@ -72,8 +71,10 @@ def is_local(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def _container(facts: ContainerFacts, listen: str, port: int) -> OllamaContainer:
-    env = {name: value for name, value in facts.env.items() if CARRIED.match(name) and name not in OURS}
+def _container(docker: Docker, facts: ContainerFacts, listen: str, port: int) -> OllamaContainer:
+    # What the image sets itself comes with the image.
+    preset = docker.image_env(facts.image_id)
+    env = {name: value for name, value in facts.env.items() if preset.get(name) != value and name not in OURS}
     return OllamaContainer(
         name=facts.name,
         id=facts.id,
@@ -81,12 +82,18 @@ def _container(facts: ContainerFacts, listen: str, port: int) -> OllamaContainer
         listen=listen,
         port=port,
         env={name: value for name, value in env.items() if not SECRET.search(name)},
+        withheld=tuple(sorted(name for name in env if SECRET.search(name))),
         volumes=tuple(
             f"{mount.source}:{mount.target}{':ro' if mount.read_only else ''}"
             for mount in facts.mounts
             if mount.kind in ("volume", "bind")
         ),
-        networks={name: names for name, names in facts.networks.items() if name not in ("bridge", "host", "none")},
+        # Neighbours find it by its container's name as well as by its aliases.
+        networks={
+            name: tuple(dict.fromkeys((facts.name, *names)))
+            for name, names in facts.networks.items()
+            if name not in ("bridge", "host", "none")
+        },
         gpus=_gpus(facts),
         restart=facts.restart,
         compose_project=facts.labels.get(PROJECT_LABEL),

@@ -131,7 +131,6 @@ def guard(spec: Spec) -> dict[str, Any]:
     for name, engine in spec.engines.items():
         routes = routes_of(spec, name)
         engines[name] = {
-            "url": f"http://{engine_host(spec, name)}",
             "model": routes[0],
             "routes": [canonical(route) for route in routes],
             "kind": "embedding" if engine.task == "embed" else "generate",

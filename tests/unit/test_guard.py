@@ -20,8 +20,8 @@ from orchestrator.adapter import guard
 from orchestrator.adapter.decide import Engine, Health, Lower, Release, decide
 from orchestrator.errors import UsageError
 
-A = Engine("a", "http://a", "m:1", ("m:1", "n:1"))
-B = Engine("b", "http://b", "o:1", ("o:1",))
+A = Engine("a", "m:1", ("m:1", "n:1"))
+B = Engine("b", "o:1", ("o:1",))
 
 
 def status(weights: dict[str, float], lease: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Door:
         app.router.add_get("/control/status", self.status)
         app.router.add_post("/control/weights", self.set)
         app.router.add_post("/control/lease", self.release)
-        app.router.add_post("/{name}/v1/{path:.*}", self.probe)
+        app.router.add_post("/side/vllm/v1/{path:.*}", self.probe)
         return app
 
     async def status(self, request: web.Request) -> web.Response:
@@ -128,7 +128,9 @@ class Door:
         return web.json_response({})
 
     async def probe(self, request: web.Request) -> web.Response:
-        self.probes.append(request.match_info["name"] + " " + request.match_info["path"])
+        assert request.headers["Authorization"] == "Bearer secret"
+        name = {"m:1": "a", "o:1": "b"}[(await request.json())["model"]]
+        self.probes.append(name + " " + request.match_info["path"])
         if self.engine is None:
             await asyncio.sleep(60)
         assert self.engine is not None
@@ -144,8 +146,8 @@ async def running(door: Door, tmp_path: Path, **settings: Any) -> AsyncIterator[
     port = runner.addresses[0][1]
     url = f"http://127.0.0.1:{port}"
     engines = {
-        "a": {"url": f"{url}/a", "model": "m:1", "routes": ["m:1", "n:1"], "kind": "generate"},
-        "b": {"url": f"{url}/b", "model": "o:1", "routes": ["o:1"], "kind": "embedding"},
+        "a": {"model": "m:1", "routes": ["m:1", "n:1"], "kind": "generate"},
+        "b": {"model": "o:1", "routes": ["o:1"], "kind": "embedding"},
     }
     (tmp_path / "token").write_text("secret\n")
     config = {"gateway": url, "token_file": str(tmp_path / "token"), "engines": engines, **settings}

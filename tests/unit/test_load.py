@@ -178,21 +178,37 @@ def test_less_throughput_fails():
     assert "throughput" in verdict.summary
 
 
+def lagging(samples, ms=50):
+    return [one | {"send_lag_us": ms * 1000} for one in samples]
+
+
 @pytest.mark.parametrize(
     "old, new, words",
     [
         (burst(20), burst(20), "a p95 needs 60"),
         (burst(), burst(tokens=2), "unequal work"),
         (burst(tokens=2), burst(), "unequal work"),
-        (burst(), [s | {"send_lag_us": 50_000} for s in burst()], "bottleneck"),
+        (burst(), lagging(burst(ttft=300, gap=10)), "bottleneck on vllm"),
         ([], burst(), "ollama completed 0"),
     ],
-    ids=["few", "shorter and fast", "longer and slow", "client-limited", "no baseline"],
+    ids=["few", "shorter and fast", "longer and slow", "late on vllm", "no baseline"],
 )
 def test_no_verdict_where_the_numbers_do_not_carry_one(old, new, words):
     verdict = judge_load(results(old, new))
     assert verdict.result == "inconclusive"
     assert words in verdict.summary
+
+
+def test_a_late_client_does_not_spoil_a_pass_that_it_only_made_harder():
+    assert judge_load(results(burst(), lagging(burst()))).result == "pass"
+
+
+def test_a_late_client_spoils_a_pass_that_only_ollamas_lateness_allows():
+    terms = LoadThresholds(1.5, 0.1)
+    assert judge_load(results(burst(), burst(ttft=180)), terms).result == "pass"
+    verdict = judge_load(results(lagging(burst()), burst(ttft=180)), terms)
+    assert verdict.result == "inconclusive"
+    assert "bottleneck on ollama" in verdict.summary
 
 
 def test_an_ollama_that_cannot_keep_up_is_no_obstacle():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 
 from orchestrator.standin.ollama import VERSION, golang
 from orchestrator.standin.ollama.settings import Settings
 
+STDOUT, STDERR = 1, 2  # whole lines in one write, from whatever thread
 _lock = threading.Lock()
 ORIGINS = "http://localhost https://localhost http://localhost:* https://localhost:* http://127.0.0.1 https://127.0.0.1"
 
@@ -29,7 +29,7 @@ def gin_line(status: int, elapsed_ns: int, client: str, method: str, path: str, 
 
 
 def access(status: int, elapsed_ns: int, client: str, method: str, path: str) -> None:
-    _emit(gin_line(status, elapsed_ns, client, method, path, time.time()), sys.stdout.fileno())
+    _emit(gin_line(status, elapsed_ns, client, method, path, time.time()), STDOUT)
 
 
 def note(source: str, message: str, level: str = "INFO", **fields: object) -> None:
@@ -39,12 +39,12 @@ def note(source: str, message: str, level: str = "INFO", **fields: object) -> No
     more = "".join(f" {k}={_value(v)}" for k, v in fields.items())
     text = golang.quoted(message) if " " in message else message
     milli = moment % golang.SECOND // 10**6
-    _emit(f"time={stamp}.{milli:03d}Z level={level} source={source} msg={text}{more}", sys.stderr.fileno())
+    _emit(f"time={stamp}.{milli:03d}Z level={level} source={source} msg={text}{more}", STDERR)
 
 
 def plain(line: str) -> None:
     """Write a line of the inner runner, which has no prefix."""
-    _emit(line, sys.stderr.fileno())
+    _emit(line, STDERR)
 
 
 def _value(value: object) -> str:

@@ -12,6 +12,8 @@ local shared = ngx.shared.gateway
 local HELD_MOST = 1000       -- requests waiting at once; more pass on
 local CIRCUIT_SECONDS = 1    -- after a connect timeout: an address that is gone costs one request its time
 
+local SETTLE_SECONDS = 0.1
+
 -- What a route's weight applies to, and the kind of route that can answer it: an engine that generates
 -- embeds nothing. All else of Ollama's API is about Ollama's own store.
 local WEIGHTED = {
@@ -33,10 +35,20 @@ local function read_body()
   return text
 end
 
+local settled = false
+
+-- Just after the start the names of the upstreams are not resolved yet.
+local function settling()
+  settled = settled or (shared:get('settled_at') or 0) <= ngx.now()
+  return not settled
+end
+
+local function held() return (shared:get('hold') or 0) > ngx.now() or settling() end
+
 local function wait_while_held()
-  if (shared:get('hold') or 0) <= ngx.now() then return end
+  if not held() then return end
   if shared:incr('held', 1, 0) <= HELD_MOST then
-    while (shared:get('hold') or 0) > ngx.now() do ngx.sleep(0.01) end
+    while held() do ngx.sleep(0.01) end
   end
   shared:incr('held', -1, 0)
 end
@@ -85,6 +97,12 @@ local function to_vllm(request)
   return ngx.exec('@' .. request.via .. (guarded and '' or '_only'))
 end
 
+-- Once per worker. A reload keeps the names that were resolved.
+function M.start_worker()
+  math.randomseed(ngx.worker.pid() * 1000 + ngx.now() * 1000 % 1000)
+  shared:add('settled_at', ngx.now() + SETTLE_SECONDS)
+end
+
 local function route(request)
   local key = recognise(request, request.uri)
   if weigh(request, key) == 'vllm' then return to_vllm(request) end
@@ -111,6 +129,14 @@ function M.forced(side)
   weigh(request)
   if side == 'ollama' then return live.enter(request) end
   if request.route then return to_vllm(request) end
+  -- A check asks an engine about itself (/health, /v1/models): there is no model in the request to go by.
+  local engine = ngx.var.http_x_migrate_engine
+  if engine and state.engines[engine] then
+    request.side, request.via, request.engine = 'vllm', 'direct', engine
+    live.enter(request)
+    ngx.var.gw_engine = engine
+    return ngx.exec('@direct_only')
+  end
   request.side, request.via = 'vllm', 'adapter'
   live.enter(request)
   return ngx.exec('@adapter_only')
