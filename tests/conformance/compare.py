@@ -22,6 +22,7 @@ MASKS = (
     (re.compile(r'"n_prompt_tokens":\d+'), '"n_prompt_tokens":N'),
     (re.compile(r'\\?"n_prompt_tokens\\?":\d+'), '"n_prompt_tokens":N'),
     (re.compile(r"lookup (\S+) on [\d.:]+: "), r"lookup \1: "),
+    (re.compile(r"sha256:[0-9a-f]{64}"), "sha256:DIGEST"),
     (re.compile(r"(open ).*(?=/(manifests|blobs)/)"), r"\1STORE"),
 )
 TEXT_DECIDES = {"finish_reason", "stop_reason", "done_reason"}
@@ -41,7 +42,7 @@ def text_decides(case: Case) -> bool:
         isinstance(v, int) and v > 0
         for v in (options.get("num_predict"), *(request.get(k) for k in ("max_tokens", "max_output_tokens")))
     )
-    free = ("stop", "stop_sequences", "format", "response_format", "structured_outputs", "text")
+    free = ("stop", "stop_sequences", "format", "response_format", "structured_outputs", "text", "tool_choice")
     constrained = any(request.get(k) for k in free) or options.get("stop")
     endless = case.server == "ollama" and not limited
     return bool(constrained or endless or request.get("truncate_prompt_tokens"))
@@ -50,6 +51,8 @@ def text_decides(case: Case) -> bool:
 def shape(value: Any, *, loose: bool, key: str = "", outer: str = "", errors: bool = False) -> Any:
     """Return what is compared of a JSON value; `loose` leaves out how the text ended."""
     if isinstance(value, dict):
+        if "logprob" in value:  # a token without bytes of its own has no such key
+            value = {"bytes": [0], **value}
         inside = errors or key == "error"
         return {k: shape(v, loose=loose, key=k, outer=key, errors=inside) for k, v in sorted(value.items())}
     if isinstance(value, list):
@@ -65,7 +68,7 @@ def shape(value: Any, *, loose: bool, key: str = "", outer: str = "", errors: bo
         return "how the text ended" if key != "stop_reason" else "any"
     if loose and key == "stop_reason":
         return "any"
-    listed = outer in {"models[]", "data[]"} and key == "model"
+    listed = (outer, key) in {("models[]", "model"), ("data[]", "model"), ("tensors[]", "type")}
     if (key in EXACT or errors) and not listed and not isinstance(value, float):
         return mask(value) if isinstance(value, str) else value
     if isinstance(value, bool) or value is None:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import compare
+import pytest
 import recorded
 import servers
 import unsupported
@@ -70,10 +69,13 @@ def prepare(server: servers.Running, case: Case) -> None:
                 server.post("/api/copy", {"source": "llama3.1:8b", "destination": name})
     if case.path == "/api/ps" and case.status == 200:
         for model in json.loads(server.ask("GET", "/api/ps")[2])["models"]:
-            server.post("/api/generate", {"model": model["name"], "keep_alive": 0})
+            server.post(_loader(model["name"]), {"model": model["name"], "input": "x", "keep_alive": 0})
         for name in names_in(case):
-            route = "/api/embed" if "embed" in name else "/api/generate"
-            server.post(route, {"model": name, "input": "x"})
+            server.post(_loader(name), {"model": name, "input": "x"})
+
+
+def _loader(name: str) -> str:
+    return "/api/embed" if "embed" in name else "/api/generate"
 
 
 def ids(case: Case) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.standin import grammar, text
@@ -56,6 +57,7 @@ class Piece:
     text: str
     thinking: bool = False
     token: str = ""
+    call: Json | None = None  # {name, arguments}: the whole text was a call of a tool
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ async def generate(ask: Ask, turn: Turn, backend: Backend | None) -> AsyncIterat
     prompt_tokens, reason = 0, "stop"
     most = repeat_limit(backend)
     async for item in run:
+        if isinstance(item, Piece) and item.call:
+            yield item
+            continue
         if isinstance(item, Done):
             prompt_tokens, reason, produced = item.prompt_tokens, item.reason, item.tokens
             break
@@ -169,10 +174,26 @@ async def _pretended(ask: Ask, turn: Turn) -> AsyncIterator[Piece | Done]:
     pieces, whole = planned(ask)
     pace = Pace()
     await pace.wait(turn.prompt_s)
+    call = called(ask, "".join(p.text for p in pieces if not p.thinking))
     for piece in pieces:
         await pace.wait(turn.token_s)
-        yield piece
+        yield replace(piece, text="") if call and not piece.thinking else piece
+    if call:
+        yield Piece("", call=call)
     yield Done("stop" if whole else "length", prompt_count(ask, turn), 0, len(pieces), 0)
+
+
+def called(ask: Ask, spoken: str) -> Json | None:
+    """Return the tool call {name, arguments} that a text is, or None."""
+    if not ask.tools or not spoken.startswith("{"):
+        return None
+    try:
+        value = json.loads(spoken)
+    except ValueError:
+        return None
+    arguments = value.get("parameters", value.get("arguments"))
+    known = {(t.get("function") or {}).get("name") for t in ask.tools}
+    return {"name": value["name"], "arguments": arguments} if value.get("name") in known else None
 
 
 async def _from_backend(ask: Ask, backend: Backend) -> AsyncIterator[Piece | Done]:

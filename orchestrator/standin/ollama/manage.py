@@ -77,7 +77,7 @@ async def create(service: Service, exchange: Exchange) -> None:
         await respond.send(exchange, 400, error, respond.BARE)
     else:
         stored = service.store.put(name, _derived(base, request))
-        await report(exchange, _progress(service, base, stored), streaming=streaming)
+        await report(exchange, _progress(base, stored), streaming=streaming)
 
 
 def _broken(template: str) -> bool:
@@ -86,11 +86,13 @@ def _broken(template: str) -> bool:
 
 def _derived(base: Model, request: Json) -> Model:
     parameters = {**base.parameters, **(request.get("parameters") or {})}
+    template = request.get("template")
     license_text = request.get("license") or base.license
     return replace(
         base,
         parent=base.name,
-        template=request.get("template") or base.template,
+        template=template or base.template,
+        capabilities=_capabilities(base, template) if template else base.capabilities,
         system=request.get("system") or base.system,
         license=license_text if isinstance(license_text, str) else "\n".join(license_text),
         messages=tuple(request.get("messages") or base.messages),
@@ -98,13 +100,19 @@ def _derived(base: Model, request: Json) -> Model:
     )
 
 
-def _progress(service: Service, base: Model, made: Model) -> list[Json]:
+def _capabilities(base: Model, template: str) -> tuple[str, ...]:
+    """Return what a template lets a model do; what the weights can do stays."""
+    kept = [c for c in base.capabilities if c in {"completion", "embedding", "vision"}]
+    wanted = {"tools": ".Tools", "insert": ".Suffix", "thinking": ".Thinking"}
+    return (*kept, *(name for name, variable in wanted.items() if variable in template))
+
+
+def _progress(base: Model, made: Model) -> list[Json]:
     lines = [{"status": f"using existing layer {base.blob}"}]
-    for data in (made.template, made.system, made.license):
-        if data:
-            digest = f"sha256:{hashlib.sha256(data.encode()).hexdigest()}"
-            known = data in {base.template, base.system, base.license} and service.store.blob_path(digest).exists()
-            lines.append({"status": f"{'using existing' if known else 'creating new'} layer {digest}"})
+    for layer in made.layers:
+        digest = f"sha256:{hashlib.sha256(layer[1]).hexdigest()}"
+        verb = "using existing" if layer in base.layers else "creating new"
+        lines.append({"status": f"{verb} layer {digest}"})
     return [*lines, {"status": "writing manifest"}, {"status": "success"}]
 
 

@@ -85,15 +85,22 @@ async def handle(service: Service, exchange: Exchange) -> None:
             await respond.v1_refuse(exchange, refusal, anthropic=True)
 
 
+def tool_use(call: Json) -> Json:
+    return {"type": "tool_use", "id": f"call_{secrets.token_hex(4)}", "name": call["name"], "input": call["arguments"]}
+
+
 def usage(done: Done | None) -> Json:
     return {"input_tokens": done.prompt_tokens if done else 0, "output_tokens": done.tokens if done else 0}
 
 
 async def _whole(exchange: Exchange, name: str, events: AsyncIterator[Event]) -> None:
     answer, thinking = "", ""
+    calls: list[Json] = []
     done: Done | None = None
     async for item in events:
-        if isinstance(item, Piece):
+        if isinstance(item, Piece) and item.call:
+            calls.append(tool_use(item.call))
+        elif isinstance(item, Piece):
             answer += "" if item.thinking else item.text
             thinking += item.text if item.thinking else ""
         elif isinstance(item, Done):
@@ -101,7 +108,8 @@ async def _whole(exchange: Exchange, name: str, events: AsyncIterator[Event]) ->
     content: list[Json] = [{"type": "thinking", "thinking": thinking}] if thinking else []
     if answer:
         content.append({"type": "text", "text": answer})
-    reason = REASONS.get(done.reason, "end_turn") if done else "end_turn"
+    content += calls
+    reason = "tool_use" if calls else REASONS.get(done.reason if done else "", "end_turn")
     await respond.v1_json(exchange, {**head(name), "content": content, "stop_reason": reason, "usage": usage(done)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,18 @@ class Model:
     digest: str = ""
     blob: str = ""
     modified: int = 0
+
+    @property
+    def layers(self) -> list[tuple[str, bytes]]:
+        """The Modelfile's layers after the weights, in the order of the manifest."""
+        found = [
+            ("template", self.template.encode()),
+            ("license", self.license.encode()),
+            ("system", self.system.encode()),
+            ("params", json.dumps(self.parameters).encode() if self.parameters else b""),
+            ("messages", json.dumps(self.messages).encode() if self.messages else b""),
+        ]
+        return [(kind, data) for kind, data in found if data]
 
     def can(self, capability: str) -> bool:
         return capability in self.capabilities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -37,6 +38,11 @@ def logprobs(token: str, rivals: int) -> Json:
     return entry
 
 
+def tool_call(call: Json) -> Json:
+    """Return a native tool call; its arguments are an object."""
+    return {"id": f"call_{secrets.token_hex(4)}", "function": {"index": 0, **call}}
+
+
 class Dialect:
     """How one of the two routes words its lines."""
 
@@ -63,6 +69,10 @@ class Dialect:
 
     def piece(self, piece: Piece) -> Json:
         rest: Json = {"done": False}
+        if piece.call:
+            line = self.line("", **rest)
+            (line["message"] if self.chat else line)["tool_calls"] = [tool_call(piece.call)]
+            return line
         if self.job.ask.logprobs is not None:
             rest["logprobs"] = [logprobs(piece.token, self.job.ask.logprobs)]
         return self.line("" if piece.thinking else piece.text, piece.text if piece.thinking else "", **rest)
@@ -138,11 +148,14 @@ async def _stream(exchange: Exchange, dialect: Dialect, events: AsyncIterator[Ev
 
 async def _whole(exchange: Exchange, dialect: Dialect, events: AsyncIterator[Event]) -> None:
     spoken, thinking, probabilities = "", "", []
+    calls: list[Json] = []
     fields: Json = {"done": False}
     rivals = dialect.job.ask.logprobs
     async for event in events:
         if isinstance(event, Started):
             dialect.started(event)
+        elif isinstance(event, Piece) and event.call:
+            calls.append(tool_call(event.call))
         elif isinstance(event, Piece):
             spoken += "" if event.thinking else event.text
             thinking += event.text if event.thinking else ""
@@ -152,4 +165,7 @@ async def _whole(exchange: Exchange, dialect: Dialect, events: AsyncIterator[Eve
             fields = dialect.end(event, spoken)
     if probabilities:
         fields["logprobs"] = probabilities
-    await respond.json(exchange, dialect.line(spoken, thinking, **fields))
+    line = dialect.line(spoken, thinking, **fields)
+    if calls:
+        (line["message"] if dialect.chat else line)["tool_calls"] = calls
+    await respond.json(exchange, line)

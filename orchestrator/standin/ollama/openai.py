@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -128,6 +129,7 @@ class Writer:
         self.usage = usage
         self.number = random.randrange(999)
         self.first = True
+        self.called = False
 
     def head(self, *, chunk: bool) -> Json:
         kind = ("chat.completion.chunk" if chunk else "chat.completion") if self.chat else "text_completion"
@@ -152,6 +154,9 @@ class Writer:
         return {**self.head(chunk=True), "choices": [choice]}
 
     def piece(self, piece: Piece) -> Json:
+        if piece.call:
+            self.called = True
+            return self.chunk({"content": "", "tool_calls": [tool_call(piece.call)]}, None)
         rivals = self.job.ask.logprobs
         found = [native.logprobs(piece.token, rivals)] if rivals is not None else None
         if piece.thinking:
@@ -159,10 +164,16 @@ class Writer:
         return self.chunk({"content": piece.text}, None, found)
 
     def final(self, done: Done) -> list[Json]:
-        events = [self.chunk({}, done.reason)]
+        events = [self.chunk({}, "tool_calls" if self.called else done.reason)]
         if self.usage:
             events.append({**self.head(chunk=True), "choices": [], "usage": counts(done)})
         return events
+
+
+def tool_call(call: Json) -> Json:
+    """Return a tool call in OpenAI's form; its arguments are a string."""
+    function = {"name": call["name"], "arguments": golang.dumps(call["arguments"]).decode()}
+    return {"id": f"call_{secrets.token_hex(4)}", "index": 0, "type": "function", "function": function}
 
 
 def counts(done: Done | None) -> Json:
@@ -220,10 +231,13 @@ async def _stream(exchange: Exchange, writer: Writer, events: AsyncIterator[Even
 
 async def _whole(exchange: Exchange, writer: Writer, events: AsyncIterator[Event]) -> None:
     spoken, thinking, probabilities = "", "", []
+    calls: list[Json] = []
     done: Done | None = None
     rivals = writer.job.ask.logprobs
     async for event in events:
-        if isinstance(event, Piece):
+        if isinstance(event, Piece) and event.call:
+            calls.append(tool_call(event.call))
+        elif isinstance(event, Piece):
             spoken += "" if event.thinking else event.text
             thinking += event.text if event.thinking else ""
             if rivals is not None:
@@ -232,7 +246,9 @@ async def _whole(exchange: Exchange, writer: Writer, events: AsyncIterator[Event
             done = event
     reason = done.reason if done else (writer.job.kind if writer.job.kind != "run" else None)
     if writer.chat:
-        message = {"role": "assistant", "content": spoken, **({"reasoning": thinking} if thinking else {})}
+        message: Json = {"role": "assistant", "content": spoken, **({"reasoning": thinking} if thinking else {})}
+        if calls:
+            message["tool_calls"], reason = calls, "tool_calls"
         choice: Json = {"index": 0, "message": message, "finish_reason": reason}
         if probabilities:
             choice["logprobs"] = {"content": probabilities}

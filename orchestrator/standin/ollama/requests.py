@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.standin.ollama import golang, names
@@ -45,12 +44,13 @@ FIELDS: dict[str, dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
 class Refusal(Exception):
     """An answer instead of a result: status and the error's text."""
 
-    status: int
-    message: str
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
 
 
 def fits(value: Any, go: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -41,7 +42,7 @@ def spoken(request: Json) -> list[Json]:
 
 def native_request(request: Json) -> Json:
     wanted = (request.get("text") or {}).get("format") or {}
-    tools = [{"type": "function", "function": {**t, "type": None}} for t in request.get("tools") or []]
+    tools = [{"type": "function", "function": t} for t in request.get("tools") or []]
     reasoning = {"reasoning": request.get("reasoning")}
     return {
         "model": request.get("model"),
@@ -75,7 +76,7 @@ class Writer:
         return {
             "id": self.id, "object": "response", "created_at": self.created,
             "completed_at": int(time.time()) if finished else None, "status": status, "incomplete_details": None,
-            "model": self.model, "previous_response_id": request.get("previous_response_id"),
+            "model": self.model, "previous_response_id": None,
             "instructions": request.get("instructions"), "output": output, "error": None, "tools": tools,
             "tool_choice": "auto", "truncation": "disabled", "parallel_tool_calls": True,
             "text": request.get("text") or {"format": {"type": "text"}}, "top_p": request.get("top_p", 1),
@@ -95,6 +96,15 @@ class Writer:
         """Return an event with the whole response in it; a stream leaves completed output's usage to the end."""
         response = self.whole(status, output, done)
         return self.event(kind, response=dict(sorted(response.items())))
+
+
+def call_item(call: Json, status: str) -> Json:
+    arguments = golang.dumps(call["arguments"]).decode() if status == "completed" else ""
+    number = random.randrange(999_999)
+    return {
+        "id": f"fc_{number}_0", "type": "function_call", "status": status, "call_id": f"call_{secrets.token_hex(4)}",
+        "name": call["name"], "arguments": arguments,
+    }  # fmt: skip
 
 
 def usage(done: Done | None) -> Json:
@@ -130,26 +140,33 @@ async def handle(service: Service, exchange: Exchange) -> None:
 
 
 async def _whole(exchange: Exchange, writer: Writer, events: AsyncIterator[Event]) -> None:
-    answer, done = "", None
+    answer, done, call = "", None, None
     async for event in events:
-        if isinstance(event, Piece):
+        if isinstance(event, Piece) and event.call:
+            call = event.call
+        elif isinstance(event, Piece):
             answer += "" if event.thinking else event.text
         elif isinstance(event, Done):
             done = event
-    output = [writer.item(answer, "completed")]
+    output = [call_item(call, "completed")] if call else [writer.item(answer, "completed")]
     await respond.v1_json(exchange, writer.whole("completed", output, done))
 
 
 async def _stream(exchange: Exchange, writer: Writer, events: AsyncIterator[Event]) -> None:
-    answer, done = "", None
+    answer, done, call = "", None, None
     async for event in events:
-        if isinstance(event, Piece) and not event.thinking:
+        if isinstance(event, Piece) and event.call:
+            call = event.call
+        elif isinstance(event, Piece) and event.text and not event.thinking:
             answer += event.text
             await _open(exchange, writer)
             place = {"item_id": writer.item_id, "output_index": 0, "content_index": 0, "logprobs": []}
             await exchange.write(writer.event("response.output_text.delta", delta=event.text, **place))
         elif isinstance(event, Done):
             done = event
+    if call:
+        await _stream_call(exchange, writer, call, done)
+        return
     await _open(exchange, writer)
     place = {"item_id": writer.item_id, "output_index": 0, "content_index": 0}
     part = {"type": "output_text", "text": answer, "annotations": [], "logprobs": []}
@@ -160,15 +177,33 @@ async def _stream(exchange: Exchange, writer: Writer, events: AsyncIterator[Even
     await exchange.end(writer.snapshot("response.completed", "completed", [item], done))
 
 
+async def _stream_call(exchange: Exchange, writer: Writer, call: Json, done: Done | None) -> None:
+    """Send an answer that is a call of a tool and nothing else."""
+    await _begin(exchange, writer)
+    item = call_item(call, "completed")
+    opening = {**item, "status": "in_progress", "arguments": ""}
+    place = {"item_id": item["id"], "output_index": 0}
+    await exchange.write(writer.event("response.output_item.added", item=opening, output_index=0))
+    spoken = item["arguments"]
+    await exchange.write(writer.event("response.function_call_arguments.delta", delta=spoken, **place))
+    await exchange.write(writer.event("response.function_call_arguments.done", arguments=spoken, **place))
+    await exchange.write(writer.event("response.output_item.done", item=item, output_index=0))
+    await exchange.end(writer.snapshot("response.completed", "completed", [item], done))
+
+
+async def _begin(exchange: Exchange, writer: Writer) -> None:
+    await exchange.start(200, STREAM_HEADERS)
+    for kind in ("response.created", "response.in_progress"):
+        await exchange.write(writer.snapshot(kind, "in_progress", [], None))
+
+
 async def _open(exchange: Exchange, writer: Writer) -> None:
     """Begin the stream with the events that come before the first text."""
     if exchange.started:
         return
-    await exchange.start(200, STREAM_HEADERS)
+    await _begin(exchange, writer)
     place = {"item_id": writer.item_id, "output_index": 0, "content_index": 0}
     part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
     item = writer.item("", "in_progress", parts=False)
-    for kind in ("response.created", "response.in_progress"):
-        await exchange.write(writer.snapshot(kind, "in_progress", [], None))
     await exchange.write(writer.event("response.output_item.added", item=item, output_index=0))
     await exchange.write(writer.event("response.content_part.added", part=part, **place))

@@ -58,11 +58,7 @@ class Store:
         parsed = names.parse(name)
         path = self._find(parsed) or self._path(parsed)
         weights = self._blob("model", json.dumps(asdict(model.weights)).encode(), size=model.weights.size)
-        layers = [weights]
-        texts = {"template": model.template, "system": model.system, "license": model.license}
-        layers += [self._blob(k, v.encode()) for k, v in texts.items() if v]
-        values: Json = {"params": model.parameters, "messages": list(model.messages)}
-        layers += [self._blob(k, json.dumps(v).encode()) for k, v in values.items() if v]
+        layers = [weights, *(self._blob(kind, data) for kind, data in model.layers)]
         config = {
             "model_format": "gguf",
             "model_family": model.weights.family,

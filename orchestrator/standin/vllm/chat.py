@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.standin import text
@@ -75,7 +75,7 @@ def prepare(engine: Engine, exchange: Exchange, value: Json) -> Job:
     think = engine.options.reasoning and template.get("enable_thinking", engine.options.thinking)
     params = sequences(
         engine, value, prompt, text.prompt_tokens(prompt), None, think=think and call is None,
-        constrained=tools.spelled(call) if call else None,
+        constrained=call["arguments"] if call else None,
     )  # fmt: skip
     return Job(request_id(exchange, "chatcmpl-"), value, params, call)
 
@@ -112,6 +112,8 @@ async def _collect(engine: Engine, job: Job, index: int) -> tuple[Json, End]:
             if job.rivals is not None:
                 probabilities.append(logprob(item.raw, job.rivals))
     called = job.call is not None and end.reason == "stop"
+    if job.call and not called:
+        spoken = tools.opening(job.call) + spoken
     message: Json = {
         "role": "assistant", "content": None if called else spoken, "refusal": None, "annotations": None,
         "audio": None, "function_call": None, "reasoning": thinking or None,
@@ -163,6 +165,8 @@ class Stream:
     def chunk(self, index: int, delta: Json, reason: str | None, **more: Any) -> Json:
         choice = {"index": index, "delta": delta, "logprobs": more.pop("logprobs", None), "finish_reason": reason}
         found: Json = {**self.head, "choices": [{**choice, **more}]}
+        if reason and not self.job.usage[0]:
+            found["system_fingerprint"] = FINGERPRINT  # it rides on the last event
         if self.job.usage[1]:
             found["usage"] = {**counts(self.prompt, self.tokens), "completion_tokens_details": None}
         return found
@@ -190,13 +194,20 @@ class Stream:
             "system_fingerprint": FINGERPRINT,
         }
 
-    def call(self, index: int, end: End) -> list[Json]:
-        """Return the chunks of a tool call; one that was cut short is text."""
+    def opening(self, index: int) -> Json:
+        """Return the chunk that names the called tool."""
         assert self.job.call is not None
-        if end.reason != "stop":
-            return [self.last(index, {"content": tools.spelled(self.job.call)[: end.tokens * 4]}, end)]
-        function = {"id": identifier("chatcmpl-tool-"), "type": "function", "index": 0, "function": self.job.call}
-        return [self.last(index, {"tool_calls": [function]}, None), self.last(index, {}, End("tool_calls", 0))]
+        function = {"name": self.job.call["name"]}
+        part = {"id": identifier("chatcmpl-tool-"), "type": "function", "index": 0, "function": function}
+        return self.last(index, {"content": None, "tool_calls": [part]}, None)
+
+    def arguments(self, index: int, token: Token) -> Json:
+        """Return a chunk with a piece of the call's arguments."""
+        self.tokens += 1
+        part = {"index": 0, "function": {"arguments": token.text}}
+        whole = token.end is not None and token.end.reason == "stop"
+        end = replace(token.end, reason="tool_calls") if token.end and whole else token.end
+        return self.last(index, {"content": None, "tool_calls": [part]}, end)
 
 
 async def _stream(engine: Engine, exchange: Exchange, job: Job) -> None:
@@ -214,13 +225,10 @@ async def _stream(engine: Engine, exchange: Exchange, job: Job) -> None:
 
 async def _stream_one(engine: Engine, exchange: Exchange, stream: Stream, index: int) -> None:
     """Send one sequence; its last token's chunk carries the reason."""
+    calling = stream.job.call is not None
+    if calling:
+        await respond.event(exchange, stream.opening(index))
     events = engine.generate(stream.job.params[index])
     async with aclosing(events):
         async for token in events:
-            if stream.job.call is None:
-                await respond.event(exchange, stream.token(index, token))
-                continue
-            stream.tokens += 1
-            if token.end:
-                for chunk in stream.call(index, token.end):
-                    await respond.event(exchange, chunk)
+            await respond.event(exchange, stream.arguments(index, token) if calling else stream.token(index, token))

@@ -94,14 +94,16 @@ async def _stream(engine: Engine, exchange: Exchange, name: str, value: Json, pa
     }
     await respond.begin(exchange)
     total = 0
+    with_usage = bool((value.get("stream_options") or {}).get("include_usage"))
     for index, one in enumerate(params):
         await respond.event(exchange, {**head, "choices": [_choice(index, Token(""), value)]})
         events = engine.generate(one)
         async with aclosing(events):
             async for token in events:
                 total += 1
-                await respond.event(exchange, {**head, "choices": [_choice(index, token, value)]})
-    if (value.get("stream_options") or {}).get("include_usage"):
+                tail = {"system_fingerprint": FINGERPRINT} if token.end and not with_usage else {}
+                await respond.event(exchange, {**head, "choices": [_choice(index, token, value)], **tail})
+    if with_usage:
         usage = counts(sum(p.prompt_tokens for p in params), total)
         await respond.event(exchange, {**head, "choices": [], "usage": usage, "system_fingerprint": FINGERPRINT})
     await exchange.end(b"data: [DONE]\n\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Any
 
@@ -49,7 +48,6 @@ def forced(value: Json, prompt: str) -> Json | None:
     return {"name": wanted, "arguments": grammar.sample(function.get("parameters"), rng)}
 
 
-def spelled(call: Json) -> str:
-    """Return the text in which the model would have written the call."""
-    inner = {"name": call["name"], "arguments": json.loads(call["arguments"])}
-    return f"<tool_call>\n{json.dumps(inner)}\n</tool_call>"
+def opening(call: Json) -> str:
+    """Return the text before the arguments, as a model writes it; seen only when a call was cut short."""
+    return f'<tool_call>\n{{"name": "{call["name"]}", "arguments": '
