@@ -82,7 +82,11 @@ _FAILURES: tuple[tuple[str, str, str], ...] = (
      "the driver is older than the image's CUDA", "update the driver, or take the image with the suffix -cu129"),
     (r"Bus error|Insufficient space in /dev/shm|No space left on device: '/dev/shm|shared memory segment /dev/shm",
      "shared memory is too small", "tensor parallelism needs a larger shm_size: add it in compose.override.yaml"),
-    (r"No space left on device", "the disk is full", "free disk space, then run migrate up again"),
+    (r"No space left on device|Not enough free disk space to download the file", "the disk is full", "free disk space, then run migrate up again"),
+    (r"DP adjusted local rank \S+ is out of bounds|World size \(\d+\) is larger than the number of available GPUs",
+     "vLLM sees fewer GPUs than it is to use", "check engines/NAME/gpus: are they there, and free for containers?"),
+    (r"no kernel image is available for execution", "this GPU is too old, or too new, for the image",
+     "take another image: images/vllm"),
     (r"number of attention heads \((\d+)\) must be divisible by tensor parallel size \((\d+)\)",
      "{0} attention heads cannot be split over {1} GPUs", "name another number of GPUs in engines/NAME/gpus"),
     (r"--enable-auto-tool-choice requires --tool-call-parser", "tool calls need a parser",
@@ -93,6 +97,7 @@ _FAILURES: tuple[tuple[str, str, str], ...] = (
     (r"unrecognized arguments: (.*)", "this vLLM does not know the flags: {0}", "correct engines/NAME/extra_args"),
     (r"Timed out waiting for engine core processes", "the engine took longer than vLLM waits",
      "raise VLLM_ENGINE_READY_TIMEOUT_S in engines/NAME/env"),
+    (r"EngineDeadError", "the engine died while it served", "look at its log: migrate logs vllm-NAME"),
     (r"Value error, (.*?)(?: \[type=|$)", "vLLM refuses its configuration: {0}", "correct it in migrate.yaml"),
 )
 FAILURES = tuple((re.compile(pattern), what, advice) for pattern, what, advice in _FAILURES)
