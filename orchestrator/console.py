@@ -67,7 +67,7 @@ class Console:
     def error(self, error: MigrateError) -> None:
         """Show what happened, the evidence, and what to do next, most important last."""
         self.done()
-        if self.mode == "json":
+        if self.mode == "json" or self.json_answer:
             record = {"schema": 1, "event": "error", "message": error.message, "evidence": error.evidence,
                       "hint": error.hint, "exit_code": int(error.exit_code)}
             print(json.dumps(record, sort_keys=True), file=sys.stderr)  # noqa: T201

@@ -115,6 +115,8 @@ def thaw(kind: Any, value: Any) -> Any:
     if origin is dict:
         return {key: thaw(arguments[1], one) for key, one in value.items()}
     if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise TypeError(f"{value!r} is not an object")
         hints = typing.get_type_hints(kind)
         make: Any = kind
         return make(**{key: thaw(hints[key], one) for key, one in value.items()})
