@@ -93,7 +93,7 @@ class Scene:
             engine |= {"repo": TINY, "enforce_eager": True, "volumes": [f"{models_folder()}:/models:ro"],
                        "env": {"HF_HUB_OFFLINE": "1"}}
         else:
-            engine |= {"env": {"STANDIN_START_S": "4", "STANDIN_TOKEN_MS": "3"}}
+            engine |= {"gated": False, "env": {"STANDIN_START_S": "4", "STANDIN_TOKEN_MS": "3"}}
         wanted = {
             "accelerator": "cpu",
             "images": images,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import plan as plans
@@ -23,6 +25,7 @@ def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
     plan = plans.plan_up(session.spec, session.journal.states())
     if dry_run:
         return _show(console, plan)
+    _token(session)
     with session.running("up"):
         plan = plans.plan_up(session.spec, session.journal.states())
         _phase(console, "up", f"{session.spec.name}: deploy, healthcheck, smoke parity, load test")
@@ -87,6 +90,18 @@ def down(
     with session.running("down", wait_s=60):
         session.run(plan)
     return _done(console, session, "the stack is removed", follow=False)
+
+
+def _token(session: Session) -> None:
+    """A gated repository is asked for its token before anything runs."""
+    gated = [engine.repo for engine in session.spec.engines.values() if engine.gated]
+    path = session.space.dir / ".env"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if gated and not os.environ.get("HF_TOKEN") and not any(re.match(r"\s*HF_TOKEN\s*=\s*\S", line) for line in lines):
+        raise UsageError(
+            f"{', '.join(gated)} is gated: it needs an access token",
+            hint=f"accept its licence on the Hub, put HF_TOKEN=... into {path}, then run migrate up again",
+        )
 
 
 def _phase(console: Console, name: str, text: str) -> None:
