@@ -52,7 +52,7 @@ class Demo:
         self.scene.people_arrive(users, tokens)
         self.phase("before")
         self.migrate("plan", "--ollama", self.scene.url, "--model", MODEL)
-        self.scene.override(self.stack)
+        self.scene.override()
         self.phase("up")
         self.migrate("up", "--yes")
         metrics = self.counters()
@@ -87,9 +87,7 @@ class Demo:
         self.out.print(f"\n[bold]$ migrate {' '.join(words)}[/bold]")
         environment = {
             **os.environ,
-            "MIGRATE_STACKS": str(self.scene.folder / "stacks"),
-            "MIGRATE_STACK": "demo",
-            "MIGRATE_DEFAULTS": str(self.scene.defaults()),
+            **self.scene.environment,
             "COLUMNS": os.environ.get("COLUMNS", "100"),
         }
         done = subprocess.run([sys.executable, "-m", "orchestrator", *words], env=environment, cwd=ROOT, check=False)
@@ -121,7 +119,7 @@ class Demo:
 
     @property
     def stack(self) -> Path:
-        return self.scene.folder / "stacks" / "demo"
+        return self.scene.stack
 
     def gateway(self) -> Gateway:
         token = (self.stack / "secrets" / "control.token").read_text(encoding="utf-8").strip()
@@ -137,7 +135,7 @@ class Demo:
                 self.log_at = after
 
     def engine_container(self) -> str:
-        return self.scene.docker.containers(project="migrate-demo", service=f"vllm-{ENGINE}")[0].name
+        return self.scene.docker.containers(project=self.scene.project, service=f"vllm-{ENGINE}")[0].name
 
     def counters(self) -> float:
         """Return vLLM's own count of finished requests."""

@@ -18,28 +18,62 @@ from typing import Any
 import yaml
 
 from orchestrator.clients.docker import Docker, RunSpec
+from orchestrator.clients.netfilter import Netfilter
 from orchestrator.errors import MigrateError
+from orchestrator.steps.swap_files import SwapFiles
 
-NETWORK = "migrate-demo-original"
-VOLUME = "migrate-demo-models"
-OLLAMA = "ollama"
-BACKEND = "migrate-demo-backend"
 MODEL = "llama3.1:8b"
 ENGINE = "llama3-1-8b"
-LABEL = {"org.migrate.demo": "yes"}
+SIDECAR = "migrate/sidecar:dev"
 TINY = "/models/tiny-llama"
 
 
 @dataclass
 class Scene:
-    """Sets the stage and clears it; `engine` is standin or vllm."""
+    """Sets the stage and clears it; `engine` is standin or vllm. Two scenes differ in `name`, `ollama` and ports."""
 
     engine: str
     folder: Path
     docker: Docker = field(default_factory=Docker)
+    name: str = "demo"              # of the stack
+    ollama: str = "ollama"          # container that owns the port before the migration
+    ports: tuple[int, int] = (11434, 11480)     # wanted: Ollama's and the control door's
+    extra: dict[str, Any] = field(default_factory=dict)     # laid over `defaults`, section by section
     port: int = 0
     control_port: int = 0
     users: subprocess.Popen[bytes] | None = None
+
+    @property
+    def stack(self) -> Path:
+        return self.folder / "stacks" / self.name
+
+    @property
+    def project(self) -> str:
+        return f"migrate-{self.name}"
+
+    @property
+    def network(self) -> str:
+        return f"{self.project}-original"
+
+    @property
+    def volume(self) -> str:
+        return f"{self.project}-models"
+
+    @property
+    def backend(self) -> str:
+        return f"{self.project}-backend"
+
+    @property
+    def label(self) -> dict[str, str]:
+        return {"org.migrate.scene": self.name}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the commands need to work on this stack."""
+        return {
+            "MIGRATE_STACKS": str(self.stack.parent), "MIGRATE_STACK": self.name,
+            "MIGRATE_DEFAULTS": str(self.defaults()),
+        }
 
     @property
     def url(self) -> str:
@@ -53,16 +87,16 @@ class Scene:
         """Start the original Ollama, and its weights' second engine when real vLLM is on the other side."""
         self.clear()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port, self.control_port = free_port(11434), free_port(11480)
-        self.docker.network_create(NETWORK, LABEL)
+        self.port, self.control_port = (free_port(wanted) for wanted in self.ports)
+        self.docker.network_create(self.network, self.label)
         env = {"OLLAMA_NUM_PARALLEL": "4", "OLLAMA_KEEP_ALIVE": "-1", "STANDIN_TOKEN_MS": "8", "STANDIN_LOAD_S": "1"}
         if self.engine == "vllm":
             self._backend()
-            env["STANDIN_BACKEND"] = f"http://{BACKEND}:8000"
+            env["STANDIN_BACKEND"] = f"http://{self.backend}:8000"
         self.docker.run(RunSpec(
-            image="migrate/standin-ollama:dev", name=OLLAMA, env=env, labels=LABEL,
-            mounts=[(VOLUME, "/root/.ollama", False)], publish=[("127.0.0.1", self.port, 11434)],
-            network=NETWORK, aliases=["ollama"], restart="unless-stopped",
+            image="migrate/standin-ollama:dev", name=self.ollama, env=env, labels=self.label,
+            mounts=[(self.volume, "/root/.ollama", False)], publish=[("127.0.0.1", self.port, 11434)],
+            network=self.network, aliases=["ollama"], restart="unless-stopped",
         ))
         wait_for(f"{self.url}/api/version", 60)
 
@@ -70,22 +104,23 @@ class Scene:
         words = [TINY, "--served-model-name", MODEL, "--max-model-len", "2048", "--enforce-eager",
                  "--generation-config", "vllm"]
         self.docker.run(RunSpec(
-            image="migrate/vllm-cpu:dev", name=BACKEND, command=words, labels=LABEL, network=NETWORK, shm_size="1g",
+            image="migrate/vllm-cpu:dev", name=self.backend, command=words, labels=self.label,
+            network=self.network, shm_size="1g",
             mounts=[(str(models_folder()), "/models", True)],
             env={"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
         ))
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             with suppress(MigrateError):
-                fetch_in(self.docker, BACKEND, "http://127.0.0.1:8000/health")
+                fetch_in(self.docker, self.backend, "http://127.0.0.1:8000/health")
                 return
             time.sleep(1)
         raise MigrateError("the second vLLM behind the stand-in Ollama did not start",
-                           evidence="\n".join(self.docker.logs(BACKEND, tail=15)))
+                           evidence="\n".join(self.docker.logs(self.backend, tail=15)))
 
     def defaults(self) -> Path:
         """Write what a site lays over every proposal: its images, and short waits for a demonstration."""
-        images = {"gateway": "migrate/gateway:dev", "sidecar": "migrate/sidecar:dev"}
+        images = {"gateway": "migrate/gateway:dev", "sidecar": SIDECAR}
         images["vllm"] = "migrate/standin-vllm:dev"
         engine: dict[str, Any] = {"max_model_len": 2048, "max_num_seqs": 16, "kv_cache": "1GiB"}
         if self.engine == "vllm":
@@ -94,7 +129,7 @@ class Scene:
                        "env": {"HF_HUB_OFFLINE": "1"}}
         else:
             engine |= {"gated": False, "env": {"STANDIN_START_S": "4", "STANDIN_TOKEN_MS": "3"}}
-        wanted = {
+        wanted: dict[str, Any] = {
             "accelerator": "cpu",
             "images": images,
             "gateway": {"control_port": self.control_port},
@@ -105,19 +140,21 @@ class Scene:
             "cutover": {"bake": "5s", "min_requests": 5, "patience": "90s", "lease": "15s",
                         "thresholds": {"ttft_ratio": 20.0, "e2e_ratio": 20.0}},
         }
+        for section, values in self.extra.items():
+            wanted[section] = {**wanted.get(section, {}), **values}
         path = self.folder / "defaults.yaml"
         path.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         return path
 
-    def override(self, stack: Path) -> None:
+    def override(self) -> None:
         """Let the stack's Ollama reach the weights' second engine, as the original does."""
         if self.engine != "vllm":
             return
         text = {
             "services": {"ollama": {"networks": {"original": {}}}},
-            "networks": {"original": {"external": True, "name": NETWORK}},
+            "networks": {"original": {"external": True, "name": self.network}},
         }
-        (stack / "compose.override.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")
+        (self.stack / "compose.override.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")
 
     def people_arrive(self, users: int, tokens: int) -> None:
         """Start the clients, and wait until the first answers have come."""
@@ -153,19 +190,27 @@ class Scene:
     def clear(self) -> None:
         """Remove everything of ours, whatever state it is in."""
         self.people_leave()
-        for container in self.docker.containers(labels={"org.migrate.stack": "demo"}):
-            self.docker.remove(container.id)
-        for container in self.docker.containers(labels=LABEL):
-            self.docker.remove(container.id)
-        for project in ("migrate-demo",):
-            for volume in self.docker.volumes(project):
-                self.docker.volume_remove(volume)
-        for volume in (VOLUME, "migrate-demo_gateway-swap"):
+        self._stop_swap()
+        for labels in ({"org.migrate.stack": self.name}, self.label):
+            for container in self.docker.containers(labels=labels):
+                self.docker.remove(container.id)
+        for volume in (*self.docker.volumes(self.project), self.volume, f"{self.project}_gateway-swap"):
             with suppress(MigrateError):
                 self.docker.volume_remove(volume)
-        for network in ("migrate-demo_default", NETWORK):
+        for network in (f"{self.project}_default", self.network):
             with suppress(MigrateError):
                 self.docker.network_remove(network)
+
+    def _stop_swap(self) -> None:
+        helper = SwapFiles(self.stack).holder()
+        if helper:
+            with suppress(ProcessLookupError):
+                os.kill(helper, signal.SIGKILL)
+        left = self.docker.containers(labels={"migrate.swap": f"migrate:{self.name}"})
+        for container in left:
+            self.docker.remove(container.id)
+        if helper or left:
+            Netfilter(self.docker, SIDECAR, self.name).remove()
 
 
 def models_folder() -> Path:
