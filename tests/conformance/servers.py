@@ -39,8 +39,11 @@ class Running:
 
     def _run(self, app: Callable[[], Any], server_header: bool) -> None:
         async def main() -> None:
-            self._server = server(app(), server_header=server_header)
+            built = app()
+            self._server = server(built, server_header=server_header)
             await self._server.serve(sockets=[self._socket])
+            if isinstance(built, OllamaApp):
+                await built.close()
 
         asyncio.run(main())
 

@@ -82,6 +82,10 @@ class App:
     def __init__(self, service: Service) -> None:
         self.service = service
 
+    async def close(self) -> None:
+        if self.service.backend:
+            await self.service.backend.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return

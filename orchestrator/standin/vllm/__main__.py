@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from typing import NoReturn
 
@@ -53,7 +54,7 @@ async def _stop(engine: Engine, running: Server) -> None:
     running.should_exit = True
 
 
-async def run(options: flags.Options, ready: startup.Ready, bound: object) -> None:
+async def run(options: flags.Options, ready: startup.Ready, bound: socket.socket) -> None:
     engine = Engine(options, ready, Metrics(options.names[0]))
     keep_alive = int(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5"))
     running = server(App(engine), server_header=True, keep_alive=keep_alive)
@@ -66,8 +67,8 @@ async def run(options: flags.Options, ready: startup.Ready, bound: object) -> No
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    startup.announce()
-    await running.serve(sockets=[bound])  # type: ignore[list-item]
+    running.on_listening = startup.announce
+    await running.serve(sockets=[bound])
     for task in tasks:
         task.cancel()
 
