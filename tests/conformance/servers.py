@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator.standin.ollama import logs
 from orchestrator.standin.ollama.app import App as OllamaApp
 from orchestrator.standin.ollama.scheduler import Scheduler
 from orchestrator.standin.ollama.service import Service
 from orchestrator.standin.ollama.settings import Settings
 from orchestrator.standin.ollama.store import Store
-from orchestrator.standin.vllm import flags
+from orchestrator.standin.vllm import flags, startlog
 from orchestrator.standin.vllm.app import App as VllmApp
 from orchestrator.standin.vllm.engine import Engine
 from orchestrator.standin.vllm.metrics import Metrics
@@ -28,9 +29,10 @@ HERE = Path(__file__).parent
 
 
 class Running:
-    """A server on a free port of loopback."""
+    """A server on a free port of loopback, without access logs: its threads outlive pytest's capture."""
 
     def __init__(self, app: Callable[[], Any], *, server_header: bool) -> None:
+        logs.access = startlog.access = lambda *_: None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._server: Server | None = None

@@ -63,7 +63,10 @@ OLLAMA: list[Rule] = [
 ]
 VLLM: list[Rule] = [
     (_one_of("/docs", "/redoc", "/openapi.json"), "FastAPI's own pages"),
-    (lambda c: c.path.startswith("/v1/responses") and c.status == 200, "vLLM's /v1/responses"),
+    (
+        lambda c: c.path.startswith("/v1/responses/"),
+        "stored responses (off by default in vLLM)",
+    ),
     (_named("devmode_"), "developer mode (VLLM_SERVER_DEV_MODE) and sleeping"),
     (
         lambda c: c.status == 200 and isinstance(c.request.get("tool_choice"), (dict, str)) and "<tool_call>" in c.body,

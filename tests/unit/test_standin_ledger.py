@@ -10,7 +10,7 @@ import standin_servers
 
 from orchestrator.standin import nvidia_smi
 from orchestrator.standin.ledger import EXPIRY_S, Ledger, parse_gpus, parse_size, visible
-from orchestrator.standin.vllm import flags, startup, weights
+from orchestrator.standin.vllm import flags, startlog, startup, weights
 
 GIB = 1024**3
 
@@ -89,7 +89,7 @@ def test_vllm_takes_its_share_and_says_what_fits(tmp_path: Path, capsys: pytest.
 def test_vllm_refuses_when_too_little_is_free(tmp_path: Path) -> None:
     other, ledger = Ledger(tmp_path, "ollama"), Ledger(tmp_path, "vllm")
     other.allocate("0", 6 * GIB, "llama")
-    with pytest.raises(startup.Failure) as failure:
+    with pytest.raises(startlog.Failure) as failure:
         boot(ledger, "--max-model-len", "8192", "--kv-cache-memory-bytes", "1G")
     assert str(failure.value) == (
         "ValueError: Free memory on device cuda:0 (18.00/24.00 GiB) on startup is less than desired GPU memory "
@@ -101,7 +101,7 @@ def test_vllm_refuses_when_too_little_is_free(tmp_path: Path) -> None:
 
 def test_vllm_refuses_a_context_that_the_cache_cannot_hold(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "vllm")
-    with pytest.raises(startup.Failure, match="the estimated maximum model length is 8192") as failure:
+    with pytest.raises(startlog.Failure, match="the estimated maximum model length is 8192") as failure:
         boot(ledger, "--kv-cache-memory-bytes", "1G", "--max-model-len", "32768")
     assert "max seq len (32768), (4.00 GiB KV cache is needed" in str(failure.value)
     ledger.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.standin.vllm import flags, startup
+from orchestrator.standin.vllm import flags, startlog, startup
 
 CHAT = json.dumps(
     {
@@ -121,7 +121,7 @@ def test_flags_are_read_as_the_real_parser_does() -> None:
     ],
 )
 def test_tool_flags_are_checked_first(argv: list[str], words: str) -> None:
-    with pytest.raises(startup.Failure) as failure:
+    with pytest.raises(startlog.Failure) as failure:
         startup.validate(flags.parse(["serve", "m", *argv], {}))
     assert str(failure.value).startswith(words)
 
@@ -139,7 +139,7 @@ def test_tool_flags_are_checked_first(argv: list[str], words: str) -> None:
     ],
 )
 def test_configurations_that_cannot_be_served(argv: list[str], words: str) -> None:
-    with pytest.raises(startup.Failure) as failure:
+    with pytest.raises(startlog.Failure) as failure:
         startup.configure(flags.parse(["serve", *argv], {}))
     assert words in str(failure.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlsplit
@@ -142,6 +143,10 @@ class App:
                 await methods[exchange.method](self.service, exchange)
             except Refusal as refusal:
                 await respond.refuse(exchange, refusal)
+            except Exception:  # noqa: BLE001 -- whatever it is, a client gets an answer
+                logs.plain(traceback.format_exc())
+                if not exchange.started:  # as gin's recovery does
+                    await exchange.reply(500, b"", {})
         else:
             headers = {"content-type": PLAIN, "allow": ", ".join(methods)}
             await exchange.reply(405, b"405 method not allowed", headers)

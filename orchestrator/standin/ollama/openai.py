@@ -254,4 +254,8 @@ async def _whole(exchange: Exchange, writer: Writer, events: AsyncIterator[Event
             choice["logprobs"] = {"content": probabilities}
     else:
         choice = {"text": spoken, "index": 0, "finish_reason": reason}
-    await respond.v1_json(exchange, {**writer.head(chunk=False), "choices": [choice], "usage": counts(done)})
+    answer = {**writer.head(chunk=False), "choices": [choice], "usage": counts(done)}
+    if writer.job.kind == "render":
+        choice["finish_reason"], choice["message"]["role"] = None, ""
+        answer["_debug_info"] = {"rendered_template": writer.job.ask.prompt}
+    await respond.v1_json(exchange, answer)

@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from orchestrator.standin.ledger import Ledger
-from orchestrator.standin.vllm import flags, startup
+from orchestrator.standin.vllm import flags, startlog, startup
 from orchestrator.standin.vllm.app import App
 from orchestrator.standin.vllm.engine import POLL_S, Engine
 from orchestrator.standin.vllm.metrics import Metrics
@@ -32,8 +32,8 @@ async def _follow(engine: Engine, running: Server) -> None:
         await asyncio.sleep(POLL_S)
         if engine.fault("die") and not engine.dead:
             engine.dead = True
-            startup.engine("EngineCore died unexpectedly.", "core_client.py:700", "ERROR")
-            startup.api("AsyncLLM output_handler failed. EngineDeadError", "async_llm.py:900", "ERROR")
+            startlog.engine("EngineCore died unexpectedly.", "core_client.py:700", "ERROR")
+            startlog.api("AsyncLLM output_handler failed. EngineDeadError", "async_llm.py:900", "ERROR")
             await asyncio.sleep(DYING_S)
             running.should_exit = True
 
@@ -41,9 +41,9 @@ async def _follow(engine: Engine, running: Server) -> None:
 async def _stop(engine: Engine, running: Server) -> None:
     """End on SIGTERM: without a timeout requests in flight hang; with one they may finish first."""
     timeout = engine.options.shutdown_s
-    startup.api("[shutdown] API server: shutdown triggered", "launcher.py:254")
+    startlog.api("[shutdown] API server: shutdown triggered", "launcher.py:254")
     mode = "drain" if timeout else "abort"
-    startup.api(f"[shutdown] API server: stopping engine client mode={mode} timeout={timeout:g}s", "launcher.py:270")
+    startlog.api(f"[shutdown] API server: stopping engine client mode={mode} timeout={timeout:g}s", "launcher.py:270")
     if timeout:
         engine.draining = True
         deadline = asyncio.get_running_loop().time() + timeout
@@ -67,7 +67,7 @@ async def run(options: flags.Options, ready: startup.Ready, bound: socket.socket
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    running.on_listening = startup.announce
+    running.on_listening = startlog.announce
     await running.serve(sockets=[bound])
     for task in tasks:
         task.cancel()
@@ -83,8 +83,8 @@ def main() -> None:
         bound = startup.bind(options)
         ready = startup.boot(options, ledger)
         asyncio.run(run(options, ready, bound))
-    except startup.Failure as failure:
-        startup.fail(failure)
+    except startlog.Failure as failure:
+        startlog.fail(failure)
     finally:
         if ledger:
             ledger.close()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from orchestrator.standin.vllm import chat, completions, messages, pooling, respond, service, startup
+from orchestrator.standin.vllm import chat, completions, messages, pooling, respond, responses, service, startlog
 from orchestrator.standin.vllm.checks import Refusal
 from orchestrator.standin.vllm.engine import Engine, EngineError
 from orchestrator.standin.wire import Exchange, Receive, Scope, Send, watched
@@ -26,6 +26,7 @@ COMMON: dict[str, dict[str, Handler]] = {
 GENERATE: dict[str, dict[str, Handler]] = {
     "/v1/chat/completions": {"POST": chat.handle},
     "/v1/completions": {"POST": completions.handle},
+    "/v1/responses": {"POST": responses.handle},
     "/v1/messages": {"POST": messages.handle},
     "/v1/messages/count_tokens": {"POST": messages.count},
     "/v1/chat/completions/render": {"POST": service.scale_out},
@@ -57,7 +58,7 @@ class App:
             self.engine.metrics.answered(handler, exchange.method, exchange.status, time.monotonic() - began)
             phrase = HTTPStatus(exchange.status).phrase
             target = exchange.target + (f"?{exchange.query}" if exchange.query else "")
-            startup.access(exchange.client, exchange.method, target, exchange.status, phrase)
+            startlog.access(exchange.client, exchange.method, target, exchange.status, phrase)
 
     def _authorized(self, exchange: Exchange) -> bool:
         keys = self.engine.options.keys
@@ -96,3 +97,8 @@ class App:
             kind = "ServiceUnavailableError" if error.status == 503 else "InternalServerError"
             body = Refusal(str(error), kind=kind, status=error.status).body
             await respond.json(exchange, body, error.status)
+        except Exception as error:
+            if exchange.started:
+                raise
+            body = Refusal(str(error), kind="InternalServerError", status=500).body
+            await respond.json(exchange, body, 500)

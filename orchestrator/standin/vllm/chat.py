@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.standin import text
 from orchestrator.standin.vllm import FINGERPRINT, checks, respond, tools
 from orchestrator.standin.vllm.engine import End, Engine, Params, Token, options_of
-from orchestrator.standin.vllm.startup import identifier
+from orchestrator.standin.vllm.startlog import identifier
 from orchestrator.standin.wire import Exchange
 
 Json = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.standin import grammar, text
 from orchestrator.standin.vllm.flags import Options
-from orchestrator.standin.vllm.startup import describe
+from orchestrator.standin.vllm.startlog import describe
 
 Json = dict[str, Any]
 CHARS_PER_TOKEN = 14  # no token of the pretended vocabulary is longer

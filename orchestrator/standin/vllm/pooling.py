@@ -11,7 +11,7 @@ from orchestrator.standin import text
 from orchestrator.standin.vllm import checks, respond
 from orchestrator.standin.vllm.chat import counts
 from orchestrator.standin.vllm.engine import Engine
-from orchestrator.standin.vllm.startup import identifier
+from orchestrator.standin.vllm.startlog import identifier
 from orchestrator.standin.wire import Exchange
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.standin import text
 from orchestrator.standin.vllm import VERSION, checks, respond
 from orchestrator.standin.vllm.engine import Engine
-from orchestrator.standin.vllm.startup import identifier
+from orchestrator.standin.vllm.startlog import identifier
 from orchestrator.standin.wire import Exchange
 
 Json = dict[str, Any]
