@@ -44,7 +44,7 @@ def render(messages: list[dict[str, Any]], tools: Any = None) -> str:
         lines.append(f"<|tools|>{json.dumps(tools, sort_keys=True)}")
     for message in messages:
         called = message.get("tool_calls")
-        extra = json.dumps([c.get("function", {}).get("name") for c in called]) if called else ""
+        extra = json.dumps([c.get("function", {}).get("name") for c in called if isinstance(c, dict)]) if called else ""
         lines.append(f"<|{message.get('role', '')}|>{plain(message.get('content'))}{extra}")
     return "".join(lines) + "<|assistant|>"
 

@@ -114,6 +114,31 @@ def test_an_automatic_context_is_what_fits(tmp_path: Path, capsys: pytest.Captur
     ledger.close()
 
 
+def test_neighbours_that_change_while_vllm_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, ledger = Ledger(tmp_path, "ollama"), Ledger(tmp_path, "vllm")
+    other.allocate("0", 2 * GIB, "small")
+
+    def meanwhile(change):
+        loading = startup._load
+        monkeypatch.setattr(startup, "_load", lambda *a: (change(), loading(*a)))
+
+    share = ("--gpu-memory-utilization", "0.9", "--max-model-len", "1024", "--enforce-eager")
+    meanwhile(lambda: other.release("small", now=True))
+    with pytest.raises(startlog.Failure, match="AssertionError: Error in memory profiling"):
+        boot(ledger, *share)
+    ledger.close()
+    monkeypatch.undo()
+    monkeypatch.setenv("STANDIN_START_S", "0")
+    monkeypatch.setenv("STANDIN_GPUS", "0:24GiB,1:24GiB")
+    calm = Ledger(tmp_path, "vllm")
+    whole = boot(calm, *share).cache_tokens
+    calm.close()
+    meanwhile(lambda: other.allocate("0", GIB, "more"))
+    assert boot(calm, *share).cache_tokens == pytest.approx(whole - GIB / 131_072, abs=20)
+    calm.close()
+    other.close()
+
+
 def test_weights_follow_the_name() -> None:
     assert weights.of("org/Llama-3.1-8B", None, {}).weights == pytest.approx(16e9, rel=0.01)
     assert weights.of("org/Llama-3.1-8B-AWQ", None, {}).weights < 6e9

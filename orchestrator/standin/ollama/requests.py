@@ -19,8 +19,19 @@ OPTIONS = {
 }  # fmt: skip
 SAID = {"int": "integer", "float32": "float32", "[]string": "array", "*bool": "bool"}
 
+OBJECT_LISTS = (
+    "[]api.Message", "api.Tools", "[]api.Tool", "[]openai.Message", "[]openai.ResponsesTool",
+    "[]anthropic.MessageParam", "[]anthropic.Tool",
+)  # fmt: skip
 _GENERAL = {"model": "string", "stream": "*bool", "options": "map[string]interface {}"}
-_CHAT = {"messages": "[]api.Message", "tools": "api.Tools", "truncate": "*bool", "shift": "*bool", "logprobs": "bool"}
+_CHAT = {
+    "messages": "[]api.Message",
+    "tools": "api.Tools",
+    "truncate": "*bool",
+    "shift": "*bool",
+    "logprobs": "bool",
+    "top_logprobs": "int",
+}
 _GENERATE = {"prompt": "string", "suffix": "string", "system": "string", "template": "string", "raw": "bool"}
 _COMPLETION = {
     "model": "string", "prompt": "string", "stream": "bool", "suffix": "string", "max_tokens": "*int", "seed": "*int",
@@ -28,19 +39,54 @@ _COMPLETION = {
 }  # fmt: skip
 FIELDS: dict[str, dict[str, str]] = {
     "ChatRequest": {**_GENERAL, **_CHAT},
-    "GenerateRequest": {**_GENERAL, **_GENERATE, "images": "[]api.ImageData", "context": "[]int", "logprobs": "bool"},
+    "GenerateRequest": {
+        **_GENERAL,
+        **_GENERATE,
+        "images": "[]api.ImageData",
+        "context": "[]int",
+        "logprobs": "bool",
+        "top_logprobs": "int",
+    },
     "EmbedRequest": {"model": "string", "truncate": "*bool", "dimensions": "int", "options": "map[string]interface {}"},
     "EmbeddingRequest": {"model": "string", "prompt": "string", "options": "map[string]interface {}"},
     "ShowRequest": {"model": "string", "name": "string", "verbose": "bool"},
     "DeleteRequest": {"model": "string", "name": "string"},
     "CopyRequest": {"source": "string", "destination": "string"},
-    "CreateRequest": {"model": "string", "name": "string", "from": "string", "system": "string", "template": "string"},
+    "CreateRequest": {
+        "model": "string",
+        "name": "string",
+        "from": "string",
+        "system": "string",
+        "template": "string",
+        "files": "map[string]string",
+    },
     "PullRequest": {"model": "string", "name": "string", "stream": "*bool", "insecure": "bool"},
-    "ChatCompletionRequest": {"model": "string", "stream": "bool", "max_tokens": "*int", "seed": "*int"},
+    "ChatCompletionRequest": {
+        "model": "string",
+        "stream": "bool",
+        "max_tokens": "*int",
+        "seed": "*int",
+        "messages": "[]openai.Message",
+        "tools": "[]api.Tool",
+        "stream_options": "*openai.StreamOptions",
+        "response_format": "*openai.ResponseFormat",
+    },
     "CompletionRequest": _COMPLETION,
     "OpenAIEmbedRequest": {"model": "string", "dimensions": "int", "encoding_format": "string"},
-    "MessagesRequest": {"model": "string", "max_tokens": "int", "stream": "bool"},
-    "ResponsesRequest": {"model": "string", "stream": "*bool", "instructions": "string"},
+    "MessagesRequest": {
+        "model": "string",
+        "max_tokens": "int",
+        "stream": "bool",
+        "messages": "[]anthropic.MessageParam",
+        "tools": "[]anthropic.Tool",
+    },
+    "ResponsesRequest": {
+        "model": "string",
+        "stream": "*bool",
+        "instructions": "string",
+        "tools": "[]openai.ResponsesTool",
+        "text": "*openai.ResponsesText",
+    },
 }
 
 
@@ -64,7 +110,9 @@ def fits(value: Any, go: str) -> bool:
     if go in {"int", "float32"}:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return number and (go == "float32" or float(value).is_integer())
-    if go.startswith("[]") or go == "api.Tools":
+    if go in OBJECT_LISTS:
+        return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+    if go.startswith("[]"):
         return isinstance(value, list)
     return isinstance(value, dict)
 

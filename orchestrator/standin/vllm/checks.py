@@ -44,23 +44,31 @@ _FLOAT = ("float_type", "Input should be a valid number", (int, float))
 _STR = ("string_type", "Input should be a valid string", (str,))
 _BOOL = ("bool_type", "Input should be a valid boolean", (bool,))
 _LIST = ("list_type", "Input should be a valid list", (list,))
+_DICT = (
+    "model_attributes_type",
+    "Input should be a valid dictionary or object to extract fields from",
+    (dict,),
+)
+_TEXTS = ("string_type", "Input should be a valid string", (str, list))
 Rule = tuple[str, str, tuple[type, ...]]
 COMMON: dict[str, Rule] = {
     "model": _STR, "max_tokens": _INT, "seed": _INT, "n": _INT, "stream": _BOOL, "temperature": _FLOAT,
     "top_p": _FLOAT, "top_k": _INT, "min_p": _FLOAT, "presence_penalty": _FLOAT, "frequency_penalty": _FLOAT,
     "repetition_penalty": _FLOAT, "ignore_eos": _BOOL, "min_tokens": _INT, "truncate_prompt_tokens": _INT,
+    "response_format": _DICT, "structured_outputs": _DICT, "stream_options": _DICT, "chat_template_kwargs": _DICT,
+    "top_logprobs": _INT,
 }  # fmt: skip
+_CHAT: dict[str, Rule] = {"messages": _LIST, **COMMON, "max_completion_tokens": _INT, "tools": _LIST, "logprobs": _BOOL}
+_RESPONSES: dict[str, Rule] = {**COMMON, "input": _TEXTS, "max_output_tokens": _INT, "text": _DICT}
+_MESSAGES: dict[str, Rule] = {**COMMON, "messages": _LIST, "stop_sequences": _LIST, "system": _TEXTS}
 SHAPES: dict[str, tuple[dict[str, Rule], tuple[str, ...]]] = {
-    "chat": ({"messages": _LIST, **COMMON, "max_completion_tokens": _INT, "tools": _LIST}, ("messages",)),
-    "completion": (COMMON, ()),
-    "embedding": ({"model": _STR, "dimensions": _INT}, ("input",)),
-    "messages": (
-        {"model": _STR, "messages": _LIST, "max_tokens": _INT, "stream": _BOOL},
-        ("model", "messages", "max_tokens"),
-    ),
-    "count": ({"model": _STR, "messages": _LIST}, ("model", "messages")),
-    "responses": ({"model": _STR, "stream": _BOOL, "max_output_tokens": _INT}, ("input",)),
-    "tokenize": ({"model": _STR}, ()),
+    "chat": (_CHAT, ("messages",)),
+    "completion": ({**COMMON, "prompt": _TEXTS, "logprobs": _INT}, ()),
+    "embedding": ({"model": _STR, "dimensions": _INT, "input": _TEXTS}, ("input",)),
+    "messages": (_MESSAGES, ("model", "messages", "max_tokens")),
+    "count": (_MESSAGES, ("model", "messages")),
+    "responses": (_RESPONSES, ("input",)),
+    "tokenize": ({"model": _STR, "messages": _LIST}, ()),
     "detokenize": ({"model": _STR, "tokens": _LIST}, ("tokens",)),
     "scoring": ({}, ("query", "items", "label_token_ids")),
 }
@@ -107,12 +115,17 @@ def _problems(value: Json, shape: str) -> Any:
             yield problem("missing", f"body.{name}", "Field required", value)
     for name, (kind, words, types) in rules.items():
         given = value.get(name)
-        if given is None:
+        if given is None and (name not in required or name not in value):
             continue
         right = isinstance(given, types) and (bool in types or not isinstance(given, bool))
         if not right:
             yield _misfit(name, kind, words, types, given)
     yield from _stop_problems(value.get("stop"))
+    for name in ("messages", "tools"):
+        items = value[name] if name in rules and isinstance(value.get(name), list) else []
+        for i, item in enumerate(items):
+            if not isinstance(item, dict):
+                yield problem("dict_type", f"body.{name}.{i}", "Input should be a valid dictionary", item)
 
 
 def _misfit(name: str, kind: str, words: str, types: tuple[type, ...], given: Any) -> Json:
@@ -133,6 +146,11 @@ def _stop_problems(stop: Any) -> Any:
     if not isinstance(stop, list):
         yield problem("string_type", "body.stop", "Input should be a valid string", stop)
         yield problem("list_type", "body.stop", "Input should be a valid list", stop)
+    elif any(not isinstance(s, str) for s in stop):
+        yield problem("string_type", "body.stop", "Input should be a valid string", stop)
+        for i, item in enumerate(stop):
+            if not isinstance(item, str):
+                yield problem("string_type", f"body.stop.{i}", "Input should be a valid string", item)
     elif len(stop) > 4:
         words = f"List should have at most 4 items after validation, not {len(stop)}"
         context = {"field_type": "List", "max_length": 4, "actual_length": len(stop)}

@@ -22,7 +22,11 @@ def spoken(value: Json) -> list[Json]:
     given = value["input"]
     if isinstance(given, str):
         return [*system, {"role": "user", "content": given}]
-    return system + [{"role": i.get("role", "user"), "content": i.get("content")} for i in given if "content" in i]
+    return system + [
+        {"role": i.get("role", "user"), "content": i.get("content")}
+        for i in given
+        if isinstance(i, dict) and "content" in i
+    ]
 
 
 async def handle(engine: Engine, exchange: Exchange) -> None:
@@ -60,14 +64,15 @@ class Writer:
 
     def whole(self, output: list[Json], end: End | None) -> Json:
         value = self.value
+        temperature = 1.0 if value.get("temperature") is None else float(value["temperature"])
         cut = end is not None and end.reason == "length"
         return {
             "id": self.id, "created_at": self.created,
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
             "instructions": value.get("instructions"), "metadata": value.get("metadata"), "model": self.model,
             "object": "response", "output": output, "parallel_tool_calls": True,
-            "temperature": float(value.get("temperature", 1.0)), "tool_choice": "none", "tools": [],
-            "top_p": float(value.get("top_p", 1.0)), "background": False,
+            "temperature": temperature, "tool_choice": "none", "tools": [],
+            "top_p": float(value.get("top_p") or 1.0), "background": False,
             "max_output_tokens": self.params.limit, "max_tool_calls": None, "previous_response_id": None,
             "prompt": None, "reasoning": value.get("reasoning"), "service_tier": "auto",
             "status": "in_progress" if end is None else ("incomplete" if cut else "completed"),

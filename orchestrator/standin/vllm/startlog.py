@@ -37,8 +37,8 @@ FAILURES = {
     ),
     "oom": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.96 GiB. GPU 0 has a total capacity of",
     "profiling": (
-        "AssertionError: Error in memory profiling. Initial free memory 20.0 GiB, current free memory 22.0 GiB. "
-        "This happens when other processes sharing the same container release GPU memory while vLLM is profiling "
+        "AssertionError: Error in memory profiling. Initial free memory {initial} GiB, current free memory {current} "
+        "GiB. This happens when other processes sharing the same container release GPU memory while vLLM is profiling "
         "during initialization. To fix this, ensure consistent GPU memory allocation or isolate vLLM in its own "
         "container."
     ),

@@ -74,8 +74,8 @@ def _invalid(config: str, text: str) -> startlog.Failure:
 def configure(options: Options) -> int:
     """Check the configuration and return the longest request (tokens); -1 fits it to the cache."""
     told = os.environ.get("STANDIN_FAIL", "")
-    if told and told not in {"no_weights", "oom", "profiling"}:
-        raise startlog.Failure(startlog.FAILURES[told].format(model=options.model))
+    if told and told not in {"no_weights", "oom"}:
+        raise startlog.Failure(startlog.FAILURES[told].format(model=options.model, initial="20.00", current="22.00"))
     if options.model.startswith(("/", "./")) and not os.path.exists(options.model):  # noqa: PTH110
         raise startlog.Failure(
             "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or "
@@ -135,6 +135,22 @@ def cache_bytes(options: Options, total: int, loaded: int) -> int:
         return options.kv_bytes
     graphs = 0 if options.eager else GRAPHS
     return math.ceil(total * options.utilization) - loaded - OVERHEAD - graphs
+
+
+def neighbours(options: Options, before: Gpu, own: int, ledger: Ledger) -> int:
+    """Return by how much others grew since `before`: profiling charges it to this engine's cache.
+
+    Others that shrank make the real profiler fail; an absolute cache size skips the measurement.
+    """
+    if options.kv_bytes is not None:
+        return 0
+    now = next(gpu for gpu in ledger.gpus() if gpu.index == before.index)
+    grown = now.used - own - OVERHEAD - before.used
+    if grown < 0:
+        free = before.free - OVERHEAD
+        words = startlog.FAILURES["profiling"].format(initial=_gib(free), current=_gib(free - grown))
+        raise startlog.Failure(words, engine=True)
+    return grown
 
 
 def fit(available: int, token: int, wanted: int) -> int:
@@ -211,9 +227,7 @@ def boot(options: Options, ledger: Ledger | None) -> Ready:
     _load(options, pause)
     startlog.worker(f"Model loading took {_gib(each)} GiB memory and 1.20 seconds")
     _compile(options, pause)
-    if os.environ.get("STANDIN_FAIL") == "profiling":
-        raise startlog.Failure(startlog.FAILURES["profiling"], engine=True)
-    available = min(cache_bytes(options, gpu.total, each) for gpu in gpus)
+    available = min(cache_bytes(options, gpu.total, each) - neighbours(options, gpu, each, ledger) for gpu in gpus)
     startlog.worker(f"Available KV cache memory: {_gib(available)} GiB", "gpu_worker.py:760")
     token = max(1, facts.token // ranks)
     longest = fit(available, token, wanted)
