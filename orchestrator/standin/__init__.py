@@ -9,7 +9,7 @@ STANDIN_LEDGER, STANDIN_GPUS          folder of the virtual GPUs (none: CPU only
 Ollama: STANDIN_LOAD_S                seconds that loading a model takes
         STANDIN_MODELS, STANDIN_SEED  JSON file with the models of an empty directory; 0 leaves it empty
         STANDIN_BACKEND               base URL of a vLLM that generates the texts
-        STANDIN_REPEAT_LIMIT          equal tokens in a row that end an answer (30; 0, the default over a backend: never)
+        STANDIN_REPEAT_LIMIT          equal tokens in a row that end an answer (30; over a backend 0: never)
 vLLM:   STANDIN_START_S               seconds that the start takes
         STANDIN_FAULTS                folder; a file in it named `die`, `hang` or `503` makes the engine do so
         STANDIN_FAIL                  a start-up failure by name (see vllm/startlog.py)
