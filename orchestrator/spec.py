@@ -48,7 +48,8 @@ Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,38}$")]
+STACK_NAME = r"^[a-z0-9][a-z0-9-]{0,38}$"
+Name = Annotated[str, Field(pattern=STACK_NAME)]
 
 
 class _Section(BaseModel):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import typing
 from pathlib import Path
 from types import UnionType
@@ -13,7 +14,7 @@ from typing import Any
 
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import Facts
-from orchestrator.spec import Spec, load_spec
+from orchestrator.spec import STACK_NAME, Spec, load_spec
 
 DEFAULT_NAME = "main"
 SPEC_FILE = "migrate.yaml"
@@ -36,6 +37,9 @@ def stack_name(name: str | None, *, new: bool = False) -> str:
     """
     chosen = name or os.environ.get("MIGRATE_STACK")
     if chosen:
+        if not re.fullmatch(STACK_NAME, chosen):
+            hint = "up to 39 lower-case letters, digits and dashes, such as: --stack main"
+            raise UsageError(f"{chosen!r} cannot be the name of a stack", hint=hint)
         return chosen
     known = begun()
     if len(known) == 1:

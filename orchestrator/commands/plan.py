@@ -100,6 +100,10 @@ def _overrides(*, cpu: bool) -> dict[str, Any]:
             raise UsageError(f"cannot read MIGRATE_DEFAULTS={path}: {error}", hint="correct the file") from None
         if not isinstance(found, dict):
             raise UsageError(f"{path} should be a mapping, as migrate.yaml is", hint="correct the file")
+        for section in ("engines", "routes"):
+            named = found.get(section, {})
+            if not isinstance(named, dict) or not all(isinstance(one, dict) for one in named.values()):
+                raise UsageError(f"{path}: {section} should be a mapping of mappings", hint="correct the file")
         laid = found
     if cpu:
         laid["accelerator"] = "cpu"

@@ -33,11 +33,12 @@ def workspace(common: Common, *, new: bool = False) -> Workspace:
     """Return the stack's folder, from --file, --stack, $MIGRATE_STACK, or the only one there is."""
     if common.file:
         path = Path(common.file)
-        if common.stack and common.stack != path.resolve().parent.name:
-            raise UsageError("--file and --stack name different stacks", hint="give one of them")
         if path.name != SPEC_FILE and not path.is_dir():
             raise UsageError(f"{path}: a stack's file is called {SPEC_FILE}", hint="name it, or its folder")
-        return Workspace(path if path.is_dir() else path.parent)
+        folder = path if path.is_dir() else path.parent
+        if common.stack and common.stack != folder.resolve().name:
+            raise UsageError("--file and --stack name different stacks", hint="give one of them")
+        return Workspace(folder)
     return Workspace(stacks_dir() / stack_name(common.stack, new=new))
 
 
@@ -73,7 +74,6 @@ class Session:
         self.stop = Stop(console.emit)
         self.yes = yes
         docker = Docker()
-        docker.require()
         self.context = Context(
             spec=self.spec,
             dir=self.space.dir.resolve(),
@@ -85,6 +85,10 @@ class Session:
             stop=self.stop,
             facts=self.space.facts(),
         )
+
+    def require_docker(self) -> None:
+        """Raise what is wrong with Docker before a command that needs it begins; shifting traffic does not."""
+        self.context.docker.require()
 
     @contextmanager
     def running(self, command: str, *, wait_s: float = 0, exclusive: bool = True) -> Iterator[None]:

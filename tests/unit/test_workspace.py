@@ -54,6 +54,16 @@ def test_the_flag_wins_over_the_environment_and_that_over_the_only_one(monkeypat
     assert stack_name("flag") == "flag"
 
 
+@pytest.mark.parametrize("name", ["Bad", "a_b", "../x", "/x", "a" * 40, "-a", "a b", "a\n"])
+def test_a_name_that_is_none_is_refused(name, monkeypatch):
+    for new in (True, False):
+        with pytest.raises(UsageError, match="cannot be the name of a stack"):
+            stack_name(name, new=new)
+    monkeypatch.setenv("MIGRATE_STACK", name)
+    with pytest.raises(UsageError, match="cannot be the name of a stack"):
+        stack_name(None)
+
+
 def test_no_stack_and_several_stacks():
     with pytest.raises(UsageError, match="there is no stack") as caught:
         stack_name(None)
