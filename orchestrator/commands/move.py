@@ -26,6 +26,7 @@ def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
     if dry_run:
         return _show(console, plan)
     _token(session)
+    session.require_docker()
     with session.running("up"):
         plan = plans.plan_up(session.spec, session.journal.states())
         _phase(console, "up", f"{session.spec.name}: deploy, healthcheck, smoke parity, load test")
@@ -47,6 +48,7 @@ def cutover(
         shown = ", ".join(plans.chosen_routes(session.spec, models))
         _phase(console, "cutover", f"{shown} to {to:g} %")
         if plan.steps:
+            session.need_yes(plan)
             with Lease(session.context):
                 session.run(plan)
     weights = standing(session.context)
@@ -65,6 +67,7 @@ def rollback(
         return _show(console, plan)
     if states.stack is not StackState.TAKEN_OVER:
         return _done(console, session, "nothing to roll back: the gateway does not have the port")
+    session.need_yes(plan)
     at_once = Plan("rollback", plan.stack, tuple(step for step in plan.steps if step.kind == "unshift"))
     later = Plan("rollback", plan.stack, tuple(step for step in plan.steps if step.kind != "unshift"))
     with session.running("rollback", exclusive=False):
@@ -87,6 +90,7 @@ def down(
     plan = plans.plan_down(session.spec, session.journal.states(), volumes=volumes)
     if dry_run:
         return _show(console, plan)
+    session.require_docker()
     with session.running("down", wait_s=60):
         session.run(plan)
     return _done(console, session, "the stack is removed", follow=False)

@@ -112,13 +112,17 @@ class Session:
             raise
         self.journal.end("done", 0)
 
-    def run(self, plan: Plan) -> None:
-        """Run a plan; refuses at once when a yes is needed and nobody can give it."""
+    def need_yes(self, plan: Plan) -> None:
+        """Refuse at once when a yes is needed and nobody can give it."""
         waiting = [step for step in plan.steps if step.touches_live]
         if waiting and not self.yes and not sys.stdin.isatty():
             raise UsageError(
                 f"{waiting[0]} touches live traffic and there is no terminal to ask on", hint="say yes with --yes"
             )
+
+    def run(self, plan: Plan) -> None:
+        """Run a plan; refuses before its first step what nobody can say yes to."""
+        self.need_yes(plan)
         run_plan(plan, self._build, self.journal, self._emit, self.stop, self._confirm)
 
     def _build(self, step: Step) -> Action:
