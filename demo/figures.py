@@ -31,6 +31,13 @@ def table(phases: list[Phase], clients: list[dict[str, Any]], log: list[dict[str
     return rows
 
 
+def swap_row(swap: Phase, clients: list[dict[str, Any]]) -> list[str]:
+    """Return the row of the port swap: what the clients sent while the port changed hands."""
+    mine = [one for one in clients if swap.start <= one["at"] < swap.end]
+    seen = Counter(one["outcome"] for one in mine)
+    return [swap.name, str(len(mine)), *(str(seen[outcome]) for outcome in OUTCOMES), "", ""]
+
+
 def live(log: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the records of real clients: POSTs that the checks did not send."""
     return [one for one in log if not one["forced"] and one["method"] == "POST"]

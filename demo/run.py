@@ -32,7 +32,7 @@ class Demo:
     """Runs the commands as a user would and keeps the times."""
 
     def __init__(self, engine: str, folder: Path, prompts: Path | None) -> None:
-        self.out = Console(highlight=False, soft_wrap=True)
+        self.out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
         self.scene = Scene(engine, folder)
         self.prompts = prompts
         self.phases: list[figures.Phase] = []
@@ -42,6 +42,7 @@ class Demo:
         self.counted_from = 0
         self.extra_direct = 0     # our own direct calls, which the gateway cannot know
         self.failures: list[str] = []
+        self.swapped = figures.Phase("", 0.0, 0.0)
 
     def play(self) -> int:
         started = time.monotonic()
@@ -53,7 +54,7 @@ class Demo:
         self.phase("before")
         self.migrate("plan", "--ollama", self.scene.url, "--model", MODEL)
         self.scene.override()
-        self.phase("up")
+        self.phase("deploy")
         self.migrate("up", "--yes")
         metrics = self.counters()
         for weight in ("10", "50", "100"):
@@ -178,15 +179,17 @@ class Demo:
     def show(self, seconds: float) -> int:
         clients = self.scene.answers()
         journal = Journal(self.stack / ".state", create=False)
-        swap = next(entry.data["swap"] for entry in journal.entries("outcome") if "swap" in entry.data)
+        moved = next(entry for entry in journal.entries("outcome") if "swap" in entry.data)
+        swap = moved.data["swap"]
+        self.swapped = figures.Phase("  of it: port swap", moved.at - moved.data["seconds"], moved.at)
         changes = [{**entry.data, "text": entry.text} for entry in journal.entries("weights")]
         self._table(clients, swap)
         for text, delay in figures.reaction(changes, self.log):
             shown = "no request since" if delay is None else f"{delay * 1000:.0f} ms"
-            self.out.print(f"  weight {text:<28} first request routed by it after {shown}")
+            self.out.print(f"  weight {text}: first request routed by it after {shown}")
         last = figures.last_on_vllm(self.log, *self.rollback)
-        shown = "none: it was instant" if last is None else f"{last * 1000:.0f} ms"
-        self.out.print(f"  rollback command to the last new request on vLLM: {shown}")
+        shown = "there was none" if last is None else f"{last * 1000:.0f} ms"
+        self.out.print(f"  from the rollback command to the last new request on vLLM: {shown}")
         lost = [one for one in clients if one["outcome"] != "complete"]
         if lost:
             self.failures.append(f"{len(lost)} requests were not complete, such as: {lost[0]}")
@@ -201,15 +204,19 @@ class Demo:
         return 1 if self.failures else 0
 
     def _table(self, clients: list[dict[str, Any]], swap: dict[str, Any]) -> None:
-        shown = Table(title="Requests by phase: outcome as the clients saw it, side as the gateway saw it")
+        shown = Table(title="Requests by phase: outcomes as the clients saw them, sides as the gateway saw them",
+                      title_justify="left")
         for heading in ("phase", "requests", "complete", "in-band error", "truncated", "refused", "Ollama", "vLLM"):
-            shown.add_column(heading, justify="left" if heading == "phase" else "right")
+            shown.add_column(heading, justify="left" if heading == "phase" else "right", no_wrap=True)
         for row in figures.table(self.phases, clients, self.log):
             shown.add_row(*row)
-            if row[0] == "up":
-                note = f"port swap ({swap['mode']}): waited for {swap['waited_streams']} streams, {swap['cut']} cut, "
-                shown.add_row(note + f"gap {swap['gap_s'] * 1000:.0f} ms", *[""] * 7, style="cyan")
+            if row[0] == "deploy":
+                shown.add_row(*figures.swap_row(self.swapped, clients), style="cyan")
         self.out.print(shown)
+        self.out.print(
+            f"  port swap ({swap['mode']}): waited for {swap['waited_streams']} streams, cut {swap['cut']}, "
+            f"refused {swap['refused']}; longest gap {swap['gap_s'] * 1000:.0f} ms"
+        )
 
     def keep(self) -> None:
         """Keep the raw records, so that every number can be computed again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 from orchestrator.clients.docker import ContainerFacts
@@ -109,6 +110,7 @@ class StartEngine:
         self.context = context
         self.name = name
         self.service = f"vllm-{name}"
+        self._began = time.monotonic()
 
     def already_done(self) -> bool:
         states = self.context.journal.states()
@@ -154,7 +156,8 @@ class StartEngine:
         text = self._phase() or "starting"
         if found and (is_up(found) or (text == "ready" and probe(self.context, found))):
             return found
-        self.context.say(f"start-engine {self.name}", text, Kind.WAIT)
+        waited = f"{text}, {time.monotonic() - self._began:.0f} s"
+        self.context.say(f"start-engine {self.name}", waited, Kind.WAIT, reason=text)
         return None
 
     def _phase(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.decide.budget import proof
+from orchestrator.decide.budget import Running, proof
 from orchestrator.decide.catalog import load
 from orchestrator.facts import Facts, Gpu, Loaded, OllamaFacts
 from orchestrator.render import render
@@ -21,10 +21,10 @@ WRITTEN_BY_HAND = {"migrate.yaml", "README.md"}
 GPUS = {  # MiB as nvidia-smi reports them
     "demo-cpu": [],
     "embedding": [16376],
-    "llama3.1-8b-24gb": [24564],
-    "llama3.1-8b-40gb": [40960],
-    "llama3.1-8b-two-gpus": [24564, 24564],
-    "llama3.3-70b-tp2": [81559, 81559],
+    "llama3-1-8b-24gb": [24564],
+    "llama3-1-8b-40gb": [40960],
+    "llama3-1-8b-two-gpus": [24564, 24564],
+    "llama3-3-70b-tp2": [81559, 81559],
     "two-models-two-gpus": [24564, 24564],
 }
 each = pytest.mark.parametrize("folder", STACKS, ids=lambda folder: folder.name)
@@ -75,7 +75,8 @@ def test_arithmetic_still_holds_while_the_engines_run(folder: Path) -> None:
     gpus = tuple(Gpu(str(at), f"GPU-{at}", "x", mib * 2**20, free, 8.0) for at, mib in enumerate(GPUS[folder.name]))
     loaded = tuple(Loaded(name, 4 * 2**30, 4 * 2**30, 1) for name in spec.ollama.pinned)
     facts = Facts(OllamaFacts("", "", loaded=loaded), gpus)
-    running = proof(spec, facts, load(), running=spec.engines)
+    own = [Running(engine.gpus, engine.gpu_memory_utilization) for engine in spec.engines.values()]
+    running = proof(spec, facts, load(), own)
     stranger = proof(spec, facts, load())
     for mine, theirs in zip(running.budgets, stranger.budgets, strict=True):
         taken = sum(share.requested + share.ask.context() for share in mine.shares)
