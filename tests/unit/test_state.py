@@ -81,6 +81,11 @@ def test_traffic_moves_only_after_every_gate():
         assert next_route(shiftable, Event.SHIFTED) is RouteState.SHIFTING
 
 
+def test_a_new_engine_must_pass_every_gate_again():
+    for now in (RouteState.DEPLOYED, RouteState.HEALTHY, RouteState.MATCHED, RouteState.PROVEN, RouteState.ROLLED_BACK):
+        assert next_route(now, Event.READY) is RouteState.DEPLOYED
+
+
 def test_a_stopped_engine_takes_its_proof_along():
     for now in (RouteState.PROVEN, RouteState.ROLLED_BACK, RouteState.MATCHED):
         assert next_route(now, Event.STOPPED) is RouteState.PLANNED
