@@ -172,6 +172,7 @@ class Load(_Section):
     max_tokens: int = Field(64, ge=1)
     timeout: Seconds = 120.0
     latency_factor: float = Field(1.5, gt=0, description="vLLM's p95 may be this much over Ollama's")
+    throughput_factor: float = Field(1.0, ge=0, description="least output tokens/s of vLLM over Ollama's")
     error_rate: float = Field(0.0, ge=0, le=1)
 
 

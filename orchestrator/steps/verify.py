@@ -160,7 +160,9 @@ class LoadGate(Gate):
             max_tokens=load.max_tokens,
             timeout_s=load.timeout,
         )
-        thresholds = LoadThresholds(latency_factor=load.latency_factor, error_rate=load.error_rate)
+        thresholds = LoadThresholds(
+            latency_factor=load.latency_factor, throughput_factor=load.throughput_factor, error_rate=load.error_rate
+        )
         return judge_load(run_load(plan, self._progress), thresholds)
 
     def _progress(self, seen: dict[str, Any]) -> None:
