@@ -163,6 +163,7 @@ def start(spec: Spec, name: str, facts: Facts | None) -> dict[str, Any]:
     """Return an engine's start.json: what its wrapper waits for before it runs vLLM."""
     engine = spec.engines[name]
     return {
+        "name": name,
         "ollama": f"http://{host(spec, 'ollama')}:11434",
         "pinned": list(spec.ollama.pinned) if shares_gpu(spec, engine, facts) else [],
         "gpus": list(engine.gpus),

@@ -120,8 +120,17 @@ class Ollama:
     def __init__(self) -> None:
         outer = self
         self.models: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, Any]] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.asked.append((self.path, body))
+                refused = self.path == "/api/generate" and body["model"].startswith("emb")
+                self.send_response(400 if refused else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
             def do_GET(self) -> None:
                 body = json.dumps({"models": outer.models}).encode()
                 self.send_response(200)
@@ -207,6 +216,44 @@ def test_ollama_must_hold_all_of_each_pinned_model(bench: Bench, fake_ollama: Ol
     assert bench.order() == []
     llama["size_vram"] = 100
     until(lambda: bench.order() == ["begin one"])
+
+
+@pytest.mark.parametrize(
+    "name, asked", [("llama3.1:8b", ["/api/generate"]), ("emb:latest", ["/api/generate", "/api/embed"])]
+)
+def test_a_spilled_model_is_loaded_anew_once_there_is_room(
+    bench: Bench, fake_ollama: Ollama, name: str, asked: list[str]
+) -> None:
+    gib = 2**30
+    (bench.folder / "free").write_text("3000\n")
+    model = {"name": name, "size": 6 * gib, "size_vram": 2 * gib}
+    fake_ollama.models = [model, {"name": "not-pinned:latest", "size": 9, "size_vram": 1}]
+    bench.start("one", 22001, ollama=fake_ollama.url, pinned=[name])
+    until(lambda: "(33 % of it is there)" in bench.log("one"))
+    assert fake_ollama.asked == []
+    (bench.folder / "free").write_text("5000\n")
+    until(lambda: len(fake_ollama.asked) == len(asked))
+    assert [path for path, _ in fake_ollama.asked] == asked
+    assert all(body["model"] == name and body["keep_alive"] == 0 for _, body in fake_ollama.asked)
+    assert bench.order() == []
+    model["size_vram"] = model["size"]
+    until(lambda: bench.order() == ["begin one"])
+    assert len(fake_ollama.asked) == len(asked)
+
+
+def test_ollama_is_asked_again_after_the_turn_of_others(bench: Bench, fake_ollama: Ollama) -> None:
+    model = {"name": "m:latest", "size": 5, "size_vram": 5}
+    fake_ollama.models = [model]
+    bench.start("one", 22001)
+    until(lambda: bench.order() == ["begin one"])
+    bench.start("two", 22002, ollama=fake_ollama.url, pinned=["m"])
+    until(lambda: "one is starting" in bench.log("two"))
+    fake_ollama.models = []
+    bench.touch("go-one")
+    until(lambda: "waiting for Ollama to load m" in bench.log("two"))
+    assert bench.order() == ["begin one", "ready one"]
+    fake_ollama.models = [model]
+    until(lambda: bench.order() == ["begin one", "ready one", "begin two"])
 
 
 def test_without_a_gpu_being_loaded_is_enough(bench: Bench, fake_ollama: Ollama) -> None:

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,8 @@ from typing import Any, NoReturn
 CONFIG = "/migrate/start.json"
 REPEAT_S = 10.0  # a reason that stays the same is said again this often
 SAMPLES = 3
+MIB = 1024**2
+RELIEF_S = 30.0  # between two attempts to bring a model back to the GPU
 STILL_MIB = 32  # changes of free memory below this are nobody loading anything
 
 
@@ -86,14 +89,58 @@ def missing(pinned: list[str], running: Any, accelerator: str) -> str:
 
 def wait_for_ollama(config: dict[str, Any], waiting: Waiting) -> None:
     """Return when Ollama holds its pinned models; nothing pinned, nothing to wait for."""
+    relief = Relief(config)
     while config["pinned"]:
         try:
-            reason = missing(config["pinned"], fetch(config["ollama"] + "/api/ps"), config["accelerator"])
+            running = fetch(config["ollama"] + "/api/ps")
+            reason = missing(config["pinned"], running, config["accelerator"])
+            if reason:
+                relief.give(running)
         except (OSError, ValueError, KeyError) as error:
             reason = f"Ollama to answer ({type(error).__name__})"
         if not reason:
             return
         waiting.pause(reason)
+
+
+class Relief:
+    """Brings a spilled model back to the GPU: Ollama never moves one that it has loaded.
+
+    After a crash Ollama may load before the driver has taken back what the dead engine held. Once there is
+    room for the missing part, the model is unloaded; the preloader of the stack loads it again.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._next = 0.0
+
+    def give(self, running: Any) -> None:
+        """Unload one spilled pinned model if the rest of it would fit now, at most every RELIEF_S seconds."""
+        if self._config["accelerator"] != "nvidia" or time.monotonic() < self._next:
+            return
+        pinned = {canonical(name) for name in self._config["pinned"]}
+        spilled = {
+            entry["name"]: entry["size"] - entry["size_vram"]
+            for entry in running.get("models") or []
+            if canonical(entry["name"]) in pinned and entry["size_vram"] != entry["size"]
+        }
+        for name, lacking in spilled.items():
+            if sum(free_memory()) * MIB > lacking:
+                self._next = time.monotonic() + RELIEF_S
+                say(f"there is room for all of {name} now: asking Ollama to load it anew")
+                self._unload(name)
+                return
+
+    def _unload(self, name: str) -> None:
+        try:
+            self._post("/api/generate", {"model": name, "keep_alive": 0})
+        except urllib.error.HTTPError:  # an embedding model does not generate
+            self._post("/api/embed", {"model": name, "input": "ping", "keep_alive": 0})
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        request = urllib.request.Request(self._config["ollama"] + path, json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            answer.read()
 
 
 def lock_gpus(config: dict[str, Any], waiting: Waiting) -> list[int]:
@@ -200,6 +247,7 @@ def main(arguments: list[str]) -> int:
     try:
         wait_for_ollama(config, waiting)
         held = lock_gpus(config, waiting)
+        wait_for_ollama(config, waiting)  # much may have happened while others had their turn
         wait_for_stillness(config, waiting)
     except GaveUp as error:
         say(str(error))
