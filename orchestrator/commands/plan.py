@@ -16,7 +16,7 @@ from orchestrator import render
 from orchestrator.clients.docker import Docker
 from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
-from orchestrator.decide.budget import Proof, proof
+from orchestrator.decide.budget import Proof, Running, proof
 from orchestrator.decide.catalog import load as load_catalog
 from orchestrator.decide.propose import Proposal, propose
 from orchestrator.decide.specfile import spec_to_yaml
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.cli import Common
 
 GIB = 2**30
+UTILIZATION = "--gpu-memory-utilization"
 
 
 def plan(
@@ -50,7 +51,7 @@ def plan(
     if written is None:
         proposal = propose(space.dir.resolve().name, facts, models or None, _overrides(cpu=cpu))
     spec = written or _spec(proposal)
-    sums = proof(spec, facts, load_catalog())
+    sums = proof(spec, facts, load_catalog(), _running(spec, facts, docker))
     if sums.problems:
         raise MigrateError(
             "the plan does not fit: " + sums.problems[0], evidence=str(sums),
@@ -76,6 +77,19 @@ def _with_container(facts: Facts, space: Workspace) -> Facts:
     if facts.ollama.container or before is None or before.ollama.container is None:
         return facts
     return dataclasses.replace(facts, ollama=dataclasses.replace(facts.ollama, container=before.ollama.container))
+
+
+def _running(spec: Spec, facts: Facts, docker: Docker) -> list[Running]:
+    """Return the stack's own engines that run now, by what they were started with."""
+    if facts.docker is None or facts.docker.problem:
+        return []
+    found = docker.containers(project=f"migrate-{spec.name}", running=True)
+    flags = [(one, dict(zip(one.command, one.command[1:], strict=False))) for one in found]
+    return [
+        Running(tuple(gpu for request in one.gpus for gpu in request.device_ids), float(given[UTILIZATION]))
+        for one, given in flags
+        if one.service.startswith("vllm-") and UTILIZATION in given
+    ]
 
 
 def _known(models: tuple[str, ...], facts: Facts) -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Catalog, Numbers
 from orchestrator.decide.mapping import gguf_numbers
-from orchestrator.decide.vram import Ask, GpuBudget, Share, ollama_footprint, others_on, share_of, spread
+from orchestrator.decide.vram import Ask, GpuBudget, Share, context_of, ollama_footprint, others_on, share_of, spread
 from orchestrator.facts import Facts, Gpu, Loaded, Model
 from orchestrator.names import canonical
 from orchestrator.spec import Engine, Spec
 
 _KV_BITS = {"q8_0": 8.5, "q4_0": 4.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An engine of this stack that holds memory now, as it was started: the next `up` replaces it."""
+
+    gpus: tuple[str, ...]
+    utilization: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +39,10 @@ class Proof:
         return "\n".join([*map(str, self.budgets), *self.unknown])
 
 
-def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Collection[str] = ()) -> Proof:
+def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Iterable[Running] = ()) -> Proof:
     """Return the VRAM inequality of every GPU that the spec uses.
 
-    `running`: engines of this stack that hold their memory now, so that it is not counted as somebody else's.
+    `running`: this stack's own engines, whose memory is not counted as somebody else's.
     """
     if spec.accelerator == "cpu":
         return Proof((), ("no GPU: memory of the host is not counted",))
@@ -51,9 +60,10 @@ def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Collection[str] =
             shares.setdefault(one.index, []).append(share)
     ollama, missing = _ollama(spec, facts, catalog, [alias.get(gpu, gpu) for gpu in spec.ollama.gpus])
     others = others_on(facts.gpus, facts.ollama.loaded)
-    for gpu, there in shares.items():
-        ours = sum(share.requested + share.ask.context() for share in there if share.ask.name in running)
-        others[gpu] = max(0, others.get(gpu, 0) - ours)
+    for mine in running:
+        for gpu in (gpus[alias.get(g, g)] for g in mine.gpus if alias.get(g, g) in gpus):
+            ours = math.ceil(gpu.total * mine.utilization) + context_of(len(mine.gpus))
+            others[gpu.index] = max(0, others[gpu.index] - ours)
     used = [gpu for index, gpu in gpus.items() if index in shares or index in ollama]
     budgets = tuple(_budget(gpu, others, ollama, shares) for gpu in used)
     return Proof(budgets, (*unknown, *missing))

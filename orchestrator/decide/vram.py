@@ -100,7 +100,12 @@ class Ask:
         return 0 if self.eager or self.task == "embed" else GRAPHS
 
     def context(self) -> int:
-        return CONTEXT + (NCCL if self.tensor_parallel > 1 else 0)
+        return context_of(self.tensor_parallel)
+
+
+def context_of(tensor_parallel: int) -> int:
+    """Return what vLLM takes of each GPU outside its own budget, in bytes."""
+    return CONTEXT + (NCCL if tensor_parallel > 1 else 0)
 
 
 def default_batched_tokens(total: int) -> int:
