@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a virtual environment, a Docker Engine where none works, images.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full lint engine clean venv
+.PHONY: help setup demo test test-full lint picture engine clean venv
 
 CACHE := $(or $(MIGRATE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/migrate)
 export PIP_CACHE_DIR ?= $(CACHE)/pip-cache
@@ -31,6 +31,9 @@ lint: venv ## style, types and the direction of imports
 
 setup: venv ## environment, engine and images (IMAGES='demo vllm': the real vLLM too)
 	@$(RUN) $(PY) tools/build_images.py $(IMAGES)
+
+picture: venv ## record the demo again as docs/demo.svg
+	@$(PY) tools/picture.py make demo
 
 engine: ## start an engine that stays up; then: eval "$(tools/engine env)"
 	@tools/engine up

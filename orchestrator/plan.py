@@ -75,10 +75,17 @@ def _up(spec: Spec, states: States) -> Iterator[Step]:
     for name, engine in spec.engines.items():
         state = states.engines.get(name, EngineState.ABSENT)
         yield Step("start-engine", name, f"{engine.repo} is {state}", note="one at a time, after Ollama")
+    yield from _gates(spec)
+
+
+def _gates(spec: Spec) -> Iterator[Step]:
     for name in spec.engines:
         yield Step("check-health", name, "right model, and one token comes back")
-    for model in spec.migrating():
-        yield Step("check-parity", model, "both sides answer the same prompts in the same form")
+    for model, route in spec.migrating().items():
+        if route.kind == "generate":
+            yield Step("check-parity", model, "both sides answer the same prompts in the same form")
+        else:
+            yield Step("check-vectors", model, "both sides give the same vectors")
     levels = ", ".join(map(str, spec.load.users))
     for model, route in spec.migrating().items():
         if route.kind == "generate":
@@ -91,6 +98,8 @@ def _gateway(spec: Spec, states: States) -> Iterator[Step]:
         yield Step("open-gateway", "gateway", f"listens on {address}")
     elif states.stack is not StackState.TAKEN_OVER:
         yield _take_over(spec, address)
+    else:
+        yield Step("reload-services", "gateway, adapter", "they follow their files, nothing is cut")
 
 
 def _take_over(spec: Spec, address: str) -> Step:
@@ -137,6 +146,9 @@ def plan_cutover(
                 f"{model} is {states.routes[model]}: it may carry traffic only once it is proven",
                 hint="run: migrate up",
             )
+    if to < 100 and all(spec.routes[model].kind == "embedding" for model in routes):
+        hint = "vectors of two engines do not mix: --to 100"
+        raise UsageError("an embedding model moves in one step", hint=hint)
     low = min((approved.get(model, 0.0) for model in routes), default=to)
     targets = [weight for weight in spec.cutover.steps if low < weight <= to]
     if to not in targets and to > low:
@@ -146,10 +158,13 @@ def plan_cutover(
 
 
 def _shift(spec: Spec, routes: tuple[str, ...], weight: float, approved: dict[str, float]) -> Step:
-    moving = ", ".join(model for model in routes if approved.get(model, 0.0) < weight)
+    whole = [model for model in routes if spec.routes[model].kind == "embedding"]
+    able = [model for model in routes if weight >= 100 or model not in whole]
+    moving = [model for model in able if approved.get(model, 0.0) < weight]
+    note = f"{', '.join(whole)}: in one step, and an index of its vectors may need to be made anew"
     return Step(
-        "shift", f"{weight:g} %", f"{moving}: judged over at least {spec.cutover.bake:g} s", touches_live=True,
-        data={"routes": list(routes), "weight": weight},
+        "shift", f"{weight:g} %", f"{', '.join(moving)}: judged over at least {spec.cutover.bake:g} s",
+        touches_live=True, note=note if whole and weight >= 100 else "", data={"routes": able, "weight": weight},
     )
 
 

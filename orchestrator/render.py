@@ -79,9 +79,21 @@ def put(folder: Path, files: dict[str, str]) -> list[str]:
     for name, text in files.items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            _replace(path, text, 0o644)
+            if path.is_file() and "/" in name:
+                _rewrite(path, text)
+            else:
+                _replace(path, text, 0o644)
             changed.append(name)
     return changed
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Write into the file that is there: a container that has it mounted sees this one, not one of its name."""
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(text)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _replace(path: Path, text: str, mode: int) -> None:

@@ -151,7 +151,7 @@ class Cutover(_Section):
 
     steps: tuple[Percent, ...] = (10, 50, 100)
     bake: Seconds = Field(60.0, description="least time at each step before it is judged")
-    min_requests: int = Field(20, ge=0, description="vLLM requests needed for a verdict at a step")
+    min_requests: int = Field(20, ge=1, description="vLLM requests needed for a verdict at a step")
     patience: Seconds = Field(600.0, description="longest wait for enough requests at a step")
     lease: Seconds = Field(30.0, ge=2, description="the guard steps back when the command is silent for this")
     thresholds: Thresholds = Thresholds()
@@ -182,6 +182,7 @@ class Parity(_Section):
     prompts: str | None = Field(None, description="a file of prompts instead of the built-in set")
     similarity: float | None = Field(None, ge=0, le=1, description="least text similarity; none: reported")
     max_tokens: int = Field(48, ge=1)
+    cosine: float = Field(0.99, ge=0, le=1, description="least cosine between both sides' embeddings")
 
 
 class Spec(_Section):

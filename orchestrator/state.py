@@ -50,6 +50,7 @@ class Event(StrEnum):
     ARRIVED = "arrived"
     ROLLED_BACK = "rolled back"
     STOPPED = "stopped"
+    FAILED = "gate failed"
     TOOK_OVER = "took over"
     RESTORED = "restored"
 
@@ -81,6 +82,12 @@ ROUTE: dict[tuple[RouteState, Event], RouteState] = {
     (_R.MATCHED, Event.READY): _R.DEPLOYED,
     (_R.PROVEN, Event.READY): _R.DEPLOYED,
     (_R.ROLLED_BACK, Event.READY): _R.DEPLOYED,
+    # A gate that says no takes back what the gates before it said.
+    (_R.DEPLOYED, Event.FAILED): _R.DEPLOYED,
+    (_R.HEALTHY, Event.FAILED): _R.DEPLOYED,
+    (_R.MATCHED, Event.FAILED): _R.DEPLOYED,
+    (_R.PROVEN, Event.FAILED): _R.DEPLOYED,
+    (_R.ROLLED_BACK, Event.FAILED): _R.DEPLOYED,
     # A stopped engine leaves nothing to send traffic to.
     (_R.DEPLOYED, Event.STOPPED): _R.PLANNED,
     (_R.HEALTHY, Event.STOPPED): _R.PLANNED,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import plan as plans
 from orchestrator.commands.session import Session
 from orchestrator.console import Console
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, WrongState
 from orchestrator.events import Happening, Kind
 from orchestrator.plan import Plan
 from orchestrator.state import StackState
 from orchestrator.steps.lease import Lease, standing
+from orchestrator.workspace import spec_digest
 
 if TYPE_CHECKING:
     from orchestrator.cli import Common
@@ -25,6 +26,7 @@ def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
     plan = plans.plan_up(session.spec, session.journal.states())
     if dry_run:
         return _show(console, plan)
+    _container(session)
     _token(session)
     session.require_docker()
     with session.running("up"):
@@ -45,7 +47,9 @@ def cutover(
     with session.running("cutover"):
         weights = standing(session.context)
         plan = plans.plan_cutover(session.spec, session.journal.states(), weights, models, to)
-        shown = ", ".join(plans.chosen_routes(session.spec, models))
+        routes = plans.chosen_routes(session.spec, models)
+        _proven_now(session, routes)
+        shown = ", ".join(routes)
         _phase(console, "cutover", f"{shown} to {to:g} %")
         if plan.steps:
             session.need_yes(plan)
@@ -94,6 +98,27 @@ def down(
     with session.running("down", wait_s=60):
         session.run(plan)
     return _done(console, session, "the stack is removed", follow=False)
+
+
+def _container(session: Session) -> None:
+    if session.spec.ollama.container is None:
+        raise UsageError(
+            "Ollama is not a container of this Docker Engine: its port cannot be taken over",
+            hint="run Ollama as a container and name it in migrate.yaml (ollama/container), then run migrate plan",
+        )
+
+
+def _proven_now(session: Session, routes: tuple[str, ...]) -> None:
+    """Evidence expires with what it was gathered on: the spec's engines, routes and images."""
+    digest = spec_digest(session.spec)
+    for model in routes:
+        kinds = ("parity", "load") if session.spec.routes[model].kind == "generate" else ("vectors",)
+        for kind in kinds:
+            last = session.journal.last("verdict", f"{kind} {model}")
+            if last is None or last.data.get("spec") != digest:
+                raise WrongState(
+                    f"the evidence of {kind} for {model} is older than migrate.yaml", hint="run: migrate up"
+                )
 
 
 def _token(session: Session) -> None:

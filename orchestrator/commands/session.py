@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from orchestrator.runner import run_plan
 from orchestrator.spec import Spec
 from orchestrator.steps import Action, Context
 from orchestrator.steps.registry import build
-from orchestrator.stop import Stop
+from orchestrator.stop import Interrupted, Stop
 from orchestrator.workspace import SPEC_FILE, Workspace, stack_name, stacks_dir
 
 if TYPE_CHECKING:
@@ -134,9 +135,20 @@ class Session:
             return
         self.console.done()
         print(f"Go on with {step}? [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        if self._answer() not in ("y", "yes"):
             raise MigrateError("not confirmed; this step changed nothing", hint="run it again when it suits")
         self.stop.check()
+
+    def _answer(self) -> str:
+        # Waiting for a person is a safe point: here Ctrl-C means no, at once.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return sys.stdin.readline().strip().lower()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # noqa: T201
+            raise Interrupted("interrupted; this step changed nothing", hint="run it again when it suits") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _emit(self, event: Happening) -> None:
         if event.kind in (Kind.NOTE, Kind.WARN):

@@ -8,11 +8,12 @@ from orchestrator.plan import Step
 from orchestrator.steps import Action, Context
 from orchestrator.steps.files import WriteFiles
 from orchestrator.steps.images import FetchImage
+from orchestrator.steps.reload import ReloadServices
 from orchestrator.steps.remove import RemoveStack
 from orchestrator.steps.services import StartEngine, StartService, StopEngine
 from orchestrator.steps.takeover import OpenGateway, Restore, TakeOver
 from orchestrator.steps.traffic import Shift, Unshift
-from orchestrator.steps.verify import Health, LoadGate, ParityGate
+from orchestrator.steps.verify import Health, LoadGate, ParityGate, VectorGate
 
 Maker = Callable[[Context, Step], Action]
 
@@ -28,6 +29,8 @@ MAKERS: dict[str, Maker] = {
     "stop-engine": lambda context, step: StopEngine(context, step.target),
     "check-health": lambda context, step: Health(context, step.target),
     "check-parity": lambda context, step: ParityGate(context, step.target),
+    "check-vectors": lambda context, step: VectorGate(context, step.target),
+    "reload-services": lambda context, _: ReloadServices(context),
     "check-load": lambda context, step: LoadGate(context, step.target),
     "shift": lambda context, step: Shift(context, tuple(step.data["routes"]), float(step.data["weight"])),
     "unshift": lambda context, step: Unshift(

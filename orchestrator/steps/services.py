@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.clients.docker import ContainerFacts
 from orchestrator.decide import startup
-from orchestrator.errors import MigrateError
+from orchestrator.errors import MigrateError, WrongState
 from orchestrator.events import Kind
 from orchestrator.state import EngineState, Event, RouteState
 from orchestrator.steps import Context
@@ -124,6 +124,7 @@ class StartEngine:
         )
 
     def do(self) -> dict[str, Any]:
+        self._carries_nothing()
         self.context.journal.move("engine", self.name, Event.STARTED)
         self.context.compose.up([self.service], no_deps=True)
         timeout = self.context.spec.engines[self.name].start_timeout
@@ -145,6 +146,18 @@ class StartEngine:
         """Stop it: one that fails would restart for ever and hold the GPU."""
         self.context.compose.stop(self.service, grace_s=10)
         self.context.journal.move("engine", self.name, Event.STOPPED)
+
+    def _carries_nothing(self) -> None:
+        """Refuse to re-create an engine under its clients' hands; one that is down has none."""
+        states = self.context.journal.states().routes
+        live = [model for model in self._models() if states[model] in (RouteState.SHIFTING, RouteState.CUT_OVER)]
+        found = container_of(self.context, self.service)
+        last = self.context.journal.last("engine", self.name)
+        if live and is_up(found) and last and last.data.get("digest") != self._digest():
+            raise WrongState(
+                f"vLLM ({self.name}) carries traffic of {', '.join(live)} and its part of migrate.yaml has changed",
+                hint="run migrate rollback first, then migrate up",
+            )
 
     def _models(self) -> list[str]:
         return [model for model, route in self.context.spec.migrating().items() if route.engine == self.name]

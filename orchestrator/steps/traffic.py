@@ -65,7 +65,10 @@ class Shift:
         for model in self._moving:
             try:
                 with OpenAI(url, headers=headers) as ollama:
-                    ollama.chat({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "ok"}]})
+                    if self.context.spec.routes[model].kind == "embedding":
+                        ollama.embeddings({"model": model, "input": "ok"})
+                    else:
+                        ollama.chat({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "ok"}]})
             except MigrateError as error:
                 raise GateRefused(
                     f"the way back is not there: Ollama does not answer for {model}",

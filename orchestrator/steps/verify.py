@@ -13,6 +13,7 @@ from orchestrator.checks.load import LoadThresholds, judge_load, run_load
 from orchestrator.checks.loadplan import LoadPlan, closed_levels
 from orchestrator.checks.parity import check_parity
 from orchestrator.checks.prompts import load_prompts
+from orchestrator.checks.vectors import check_vectors
 from orchestrator.clients.openai import OpenAI
 from orchestrator.errors import GateRefused, Inconclusive
 from orchestrator.events import Kind
@@ -24,6 +25,9 @@ from orchestrator.workspace import spec_digest
 RANK = [
     RouteState.PLANNED, RouteState.DEPLOYED, RouteState.HEALTHY, RouteState.MATCHED, RouteState.PROVEN,
 ]
+
+
+FALLIBLE = (RouteState.HEALTHY, RouteState.MATCHED, RouteState.PROVEN, RouteState.ROLLED_BACK)
 
 
 class Gate:
@@ -50,6 +54,7 @@ class Gate:
         self.context.say("verdict", f"{self.check} {self.target}: {verdict.summary}", Kind.VERDICT,
                          result=verdict.result)
         if verdict.result == "fail":
+            self._failed()
             raise GateRefused(
                 f"{self.check} of {self.target} failed: {verdict.summary}",
                 evidence=self._evidence_note(), hint="correct it, then run migrate up again: it goes on here",
@@ -60,9 +65,18 @@ class Gate:
                 evidence=self._evidence_note(), hint="run migrate up again: it goes on here",
             )
         for model in self.models():
-            if self.context.journal.states().routes[model] is self.before:
-                self.context.journal.move("route", model, self.event)
+            self.passed(model)
         return {"text": verdict.summary}
+
+    def passed(self, model: str) -> None:
+        """Move the route on; one that carries traffic already stays where it is."""
+        if self.context.journal.states().routes[model] is self.before:
+            self.context.journal.move("route", model, self.event)
+
+    def _failed(self) -> None:
+        for model in self.models():
+            if self.context.journal.states().routes[model] in FALLIBLE:
+                self.context.journal.move("route", model, Event.FAILED)
 
     def undo(self) -> None:
         """A check changes nothing."""
@@ -142,6 +156,24 @@ class ParityGate(Gate):
     def _progress(self, done: int, of: int, prompt: str) -> None:
         self.context.say(f"check-parity {self.target}", f"{done} of {of}: {prompt}", Kind.WAIT, reason="asking")
         self.context.stop.check()
+
+
+class VectorGate(Gate):
+    """Both sides give the same vectors for the same inputs. There is no load gate for embeddings."""
+
+    check = "vectors"
+    event = Event.PARITY_PASSED
+    before = RouteState.HEALTHY
+
+    def judge(self) -> Verdict:
+        old, new = self._side("ollama"), self._side("vllm")
+        with OpenAI(old.base_url, headers=old.headers) as ollama, OpenAI(new.base_url, headers=new.headers) as vllm:
+            return check_vectors(ollama, vllm, self.target, least=self.context.spec.parity.cosine)
+
+    def passed(self, model: str) -> None:
+        super().passed(model)
+        if self.context.journal.states().routes[model] is RouteState.MATCHED:
+            self.context.journal.move("route", model, Event.LOAD_PASSED)
 
 
 class LoadGate(Gate):
