@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from orchestrator.errors import MigrateError, NeedsHuman
+from orchestrator.errors import ExitCode, MigrateError, NeedsHuman
 from orchestrator.events import Emit, Happening, Kind
 from orchestrator.journal import Journal
 from orchestrator.plan import Plan, Step
@@ -25,22 +25,35 @@ def run_plan(
     """Run the steps in order. A failed step undoes itself; if that fails too, both errors are raised."""
     for step in plan.steps:
         stop.check()
-        action = build(step)
-        if action.already_done():
-            emit(Happening(Kind.SKIP, str(step), "already so"))
-            continue
-        if step.touches_live:
-            confirm(step)
-        _run_step(step, action, journal, emit)
+        with _heard(stop):
+            action = build(step)
+            if action.already_done():
+                emit(Happening(Kind.SKIP, str(step), "already so"))
+                continue
+            if step.touches_live:
+                confirm(step)
+            _run_step(step, action, journal, emit, stop)
 
 
-def _run_step(step: Step, action: Action, journal: Journal, emit: Emit) -> None:
+@contextmanager
+def _heard(stop: Stop) -> Iterator[None]:
+    """Ctrl-C on a terminal also reaches the docker command that runs: what fails by it is an interruption."""
+    try:
+        yield
+    except MigrateError as error:
+        if error.exit_code is ExitCode.FAILED:
+            stop.check()
+        raise
+
+
+def _run_step(step: Step, action: Action, journal: Journal, emit: Emit, stop: Stop) -> None:
     subject = str(step)
     journal.append("intent", subject, step.cause)
     emit(Happening(Kind.START, subject, step.cause))
     started = time.monotonic()
     try:
-        outcome = action.do()
+        with _heard(stop):
+            outcome = action.do()
     except BaseException as error:
         _after_failure(subject, action, error, journal, emit)
         raise

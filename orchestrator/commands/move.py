@@ -14,6 +14,7 @@ from orchestrator.events import Happening, Kind
 from orchestrator.plan import Plan
 from orchestrator.state import StackState
 from orchestrator.steps.lease import Lease, standing
+from orchestrator.steps.takeover import preflight, settle
 from orchestrator.workspace import spec_digest
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
     _token(session)
     session.require_docker()
     with session.running("up"):
+        settle(session.context)
+        preflight(session.context)
         plan = plans.plan_up(session.spec, session.journal.states())
         _phase(console, "up", f"{session.spec.name}: deploy, healthcheck, smoke parity, load test")
         session.run(plan)
@@ -69,6 +72,11 @@ def rollback(
     plan = plans.plan_rollback(session.spec, states, models, stop=stop, restore=restore)
     if dry_run:
         return _show(console, plan)
+    if restore and states.stack is not StackState.TAKEN_OVER:
+        with session.running("rollback", wait_s=60):
+            settle(session.context, leaving=True)
+        states = session.journal.states()
+        plan = plans.plan_rollback(session.spec, states, models, stop=stop, restore=restore)
     if states.stack is not StackState.TAKEN_OVER:
         return _done(console, session, "nothing to roll back: the gateway does not have the port")
     session.need_yes(plan)
@@ -96,7 +104,8 @@ def down(
         return _show(console, plan)
     session.require_docker()
     with session.running("down", wait_s=60):
-        session.run(plan)
+        settle(session.context, leaving=True)
+        session.run(plans.plan_down(session.spec, session.journal.states(), volumes=volumes))
     return _done(console, session, "the stack is removed", follow=False)
 
 

@@ -63,6 +63,14 @@ def unfinished(stack_dir: Path) -> SwapPlan | None:
     return last[1] if last and files.read_result(last[0]) is None else None
 
 
+def last(stack_dir: Path) -> tuple[SwapPlan, SwapResult] | None:
+    """The last swap that came to an end."""
+    files = SwapFiles(stack_dir)
+    asked = files.read_plan()
+    result = files.read_result(asked[0]) if asked else None
+    return (asked[1], result) if asked and result else None
+
+
 def follow(stack_dir: Path, on_event: OnEvent) -> SwapResult:
     """Waits for the outcome of the swap asked for last; MigrateError (undone) or NeedsHuman (stuck) tells why."""
     files = SwapFiles(stack_dir)

@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator import render
 from orchestrator.clients import gpu
-from orchestrator.errors import MigrateError
+from orchestrator.clients.docker import ContainerFacts, ollama_port
+from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Kind
 from orchestrator.state import Event, StackState
 from orchestrator.steps import Context, swap_helper
@@ -19,6 +20,68 @@ from orchestrator.stop import poll
 
 PARKED = "{}-before-migrate"
 SPARE = 2**30   # bytes kept free beside two loaded Ollamas
+
+
+def settle(context: Context, *, leaving: bool = False) -> None:
+    """Let a port swap of a killed run come to its end, and write down how it ended.
+
+    With `leaving`, a swap that got stuck half-way counts as a take-over: its original must be restored.
+    """
+    _finish(context)
+    last = swap_helper.last(context.dir)
+    if last is None or not (last[1].outcome == "moved" or (leaving and last[1].outcome == "stuck")):
+        return
+    taken_over = context.journal.states().stack is StackState.TAKEN_OVER
+    if last[1].outcome == "stuck" or (last[0].serves == "gateway") != taken_over:
+        event = Event.RESTORED if taken_over and last[1].outcome == "moved" else Event.TOOK_OVER
+        _tidy(context)
+        context.journal.append("outcome", "swap", last[1].outcome, {"swap": dataclasses.asdict(last[1])})
+        context.journal.move("stack", context.spec.name, event)
+
+
+def preflight(context: Context) -> None:
+    """Refuse beforehand what could only fail in the middle; raises UsageError or MigrateError."""
+    if swap_helper.unfinished(context.dir) or context.journal.states().stack is StackState.TAKEN_OVER:
+        return
+    gateway = container_of(context, "gateway")
+    if gateway and gateway.running:
+        return
+    _free(context, context.spec.gateway.control_port, "gateway/control_port")
+    if context.spec.ollama.container is None:
+        _free(context, context.spec.gateway.port, "gateway/port")
+    else:
+        _same_port(context, _original(context))
+
+
+def _free(context: Context, port: int, key: str) -> None:
+    holder = context.docker.port_holder(port)
+    if holder:
+        raise MigrateError(
+            f"port {port} ({key}) is already taken by {holder}",
+            hint=f"stop what holds it, or choose another {key} in {context.dir / 'migrate.yaml'}",
+        )
+
+
+def _original(context: Context) -> ContainerFacts:
+    name = context.spec.ollama.container or ""
+    found = context.docker.find(name) or context.docker.find(PARKED.format(name))
+    if found is None:
+        raise MigrateError(
+            f"the original container {name} is gone", hint="correct ollama/container in migrate.yaml, or start it"
+        )
+    return found
+
+
+def _same_port(context: Context, original: ContainerFacts) -> None:
+    """The gateway takes the original's own port, for clients must find it where they look."""
+    port = context.spec.gateway.port
+    own = [one.host_port for one in original.published(ollama_port(original))]
+    if port not in own:
+        shown = ", ".join(map(str, own)) or "no port"
+        raise UsageError(
+            f"gateway/port is {port}, but {original.name} publishes {shown}: there is nothing to take over there",
+            hint=f"set gateway/port in {context.dir / 'migrate.yaml'} to the port that clients use",
+        )
 
 
 class OpenGateway(StartService):
@@ -48,8 +111,9 @@ class TakeOver:
         return self.context.journal.states().stack is StackState.TAKEN_OVER
 
     def do(self) -> dict[str, Any]:
-        _finish(self.context)
+        settle(self.context)
         if not self._has_port():
+            preflight(self.context)
             swap_helper.start(self.context.dir, take_over_plan(self.context))
         result = _follow(self.context, "take-over")
         _tidy(self.context)
@@ -97,22 +161,24 @@ class Restore:
 
 def take_over_plan(context: Context) -> SwapPlan:
     """Return the swap from the original container to the stack's gateway."""
-    original = context.docker.find(context.spec.ollama.container or "")
-    if original is None:
-        name = context.spec.ollama.container
-        raise MigrateError(
-            f"the original container {name} is gone", hint="correct ollama/container in migrate.yaml, or start it"
-        )
-    old = PlainContainer(original.name, PARKED.format(original.name), original.restart)
+    name, parked = context.spec.ollama.container or "", PARKED.format(context.spec.ollama.container)
+    original = context.docker.find(name)
+    # One that got stuck half-way left it parked: the swap goes on from there.
+    restart = original.restart if original and original.restart != "no" else _restart_before(context)
+    old = PlainContainer(name, parked, restart)
     return _swap(context, old, _gateway(context), serves="gateway")
 
 
 def restore_plan(context: Context) -> SwapPlan:
     """Return the swap from the stack's gateway back to the original container."""
     name = context.spec.ollama.container or ""
-    restart = context.facts.ollama.container.restart if context.facts and context.facts.ollama.container else None
-    new = PlainContainer(name, PARKED.format(name), restart or "unless-stopped")
+    new = PlainContainer(name, PARKED.format(name), _restart_before(context))
     return _swap(context, _gateway(context), new, serves="ollama")
+
+
+def _restart_before(context: Context) -> str:
+    seen = context.facts.ollama.container if context.facts else None
+    return seen.restart if seen else "unless-stopped"
 
 
 def _gateway(context: Context) -> ComposeService:
@@ -198,7 +264,7 @@ def _finish(context: Context) -> None:
         try:
             _follow(context, "swap")
         except MigrateError as error:
-            context.say("swap", f"it was undone: {error.message}", Kind.WARN)
+            context.say("swap", error.message, Kind.WARN)
 
 
 def _follow(context: Context, subject: str) -> SwapResult:

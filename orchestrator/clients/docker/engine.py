@@ -19,6 +19,7 @@ from orchestrator.clients.docker.facts import (
     is_ollama,
     ollama_port,
 )
+from orchestrator.clients.docker.ports import listening_process
 from orchestrator.errors import MigrateError
 
 
@@ -133,6 +134,11 @@ class Docker:
         if facts is None:
             raise MigrateError(f"There is no container {container}", hint="See them all: docker ps --all")
         return replace(facts, digest=self.image_digest(facts.image_id))
+
+    def port_holder(self, port: int) -> str:
+        """Who listens on a TCP port of this host: a container by its name, else a process; empty when nobody does."""
+        names = self._cli.docker("ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
+        return f"container {names[0]}" if names else listening_process(port)
 
     def run(self, spec: RunSpec) -> str:
         """Starts a container in the background; its id. The image must be here (nothing is pulled)."""
