@@ -11,24 +11,30 @@ import typer
 
 from orchestrator import __version__
 
+# \b keeps a paragraph's lines as they are.
 HELP = """Move LLM serving from Ollama to vLLM: planned, proven, reversible.
 
+\b
+Examples:
+    migrate plan --ollama http://localhost:11434 --model llama3.1:8b
+    migrate up && migrate cutover --to 10
+    migrate rollback --restore
+
+\b
+The usual order:
     migrate plan        look, decide, and write the stack's files; changes nothing else
     migrate up          deploy, health check, smoke parity, load test
     migrate cutover     shift live traffic 10 -> 50 -> 100 %, judged at every step
     migrate rollback    put all traffic back to Ollama at once
-
-Examples:
-
-    migrate plan --ollama http://localhost:11434 --model llama3.1:8b
-    migrate up && migrate cutover --to 10
-    migrate rollback --restore
 """
-EPILOG = (
-    "Exit codes: 0 done; 1 failed, the world is unchanged or rolled back; 2 usage or bad spec; 3 a gate said no; "
-    "4 wrong phase or already running; 5 failed and the way back failed too: a human is needed; "
-    "6 changes (plan --exit-code); 7 inconclusive; 8 rolled back automatically; 130 Ctrl-C; 143 SIGTERM."
-)
+EPILOG = """\b
+Exit codes:
+    0  done                                    5  failed, and the way back failed too
+    1  failed, world unchanged or rolled back  6  changes (plan --exit-code)
+    2  usage or bad spec                       7  inconclusive: not enough data
+    3  a gate said no                          8  rolled back automatically
+    4  wrong phase, or already running         130 Ctrl-C, 143 SIGTERM
+"""
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
