@@ -127,6 +127,6 @@ def explain(lines: list[str], engine: str) -> Failure | None:
 
 def telling(lines: list[str], most: int = 12) -> list[str]:
     """Return the lines worth showing: errors first, else the tail."""
-    errors = [line for line in lines if re.search(r"ERROR|Error:|error:|ValueError|Traceback", line)]
-    chosen = [line for line in errors if "See root cause above" not in line] or lines
+    errors = [line for line in lines if re.search(r"ERROR|Error:|error:|ValueError", line)]
+    chosen = [line for line in errors if not re.search(r"See root cause above|Traceback \(most recent", line)] or lines
     return [line[:300] for line in chosen[-most:]]

@@ -71,7 +71,8 @@ class Command:
         except subprocess.TimeoutExpired:
             self.kill(group=True)
             raise AssertionError(f"migrate {' '.join(self.words)} hangs; it said:\n{self.err}") from None
-        return Done(code, self._at.with_suffix(".out").read_text(encoding="utf-8"), self.err)
+        # A signal that comes when all is done ends the interpreter: a shell shows the same number.
+        return Done(code if code >= 0 else 128 - code, self._at.with_suffix(".out").read_text(encoding="utf-8"), self.err)
 
     def wait_for(self, text: str) -> None:
         """Return once it has said `text`."""
@@ -83,6 +84,10 @@ class Command:
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def ctrl_c(self) -> None:
+        """As a terminal sends it: to the docker command that runs, too."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self, *, group: bool) -> bool:
         """Kill -9, the docker commands it runs too with `group`; returns whether it was still at work."""
