@@ -31,6 +31,7 @@ def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
     _token(session)
     session.require_docker()
     with session.running("up"):
+        session.need_yes(plan)
         settle(session.context)
         preflight(session.context)
         plan = plans.plan_up(session.spec, session.journal.states())

@@ -16,6 +16,7 @@ from core_stack import PROVEN, open_journal
 from orchestrator import __version__
 from orchestrator.spec import load_spec
 from orchestrator.state import Event
+from orchestrator.workspace import spec_digest
 
 COMMANDS = ["plan", "up", "cutover", "rollback", "status", "down", "logs"]
 # Answers what `migrate` asks of Docker before it does anything: versions; there are no containers.
@@ -62,7 +63,7 @@ def stack(planned, tmp_path):
     fake.parent.mkdir()
     fake.write_text(FAKE_DOCKER)
     fake.chmod(0o755)
-    change(tmp_path, gateway={"control_port": free_port()})
+    change(tmp_path, gateway={"control_port": free_port()}, ollama={"container": "ollama"})
     return tmp_path
 
 
@@ -111,7 +112,7 @@ def test_help_everywhere(tmp_path, command):
 
 def test_help_lists_every_exit_code(tmp_path):
     said = " ".join(migrate(tmp_path, "--help").stdout.split())
-    for code in ("0 done", "1 failed", "2 usage", "3 a gate", "4 wrong phase", "5 failed and", "6 changes",
+    for code in ("0 done", "1 failed", "2 usage", "3 a gate", "4 wrong phase", "5 failed, and", "6 changes",
                  "7 inconclusive", "8 rolled back", "130 Ctrl-C", "143 SIGTERM"):  # fmt: skip
         assert code in said
 
@@ -329,13 +330,13 @@ def test_without_compose_nothing_is_begun(stack):
     assert "Compose v2 is missing" in short(said, said.returncode)
 
 
-def live_stack(stack):
-    """As if the original were a container: `up` then has a step that touches live traffic."""
-    change(stack, ollama={"container": "ollama"})
+def test_an_ollama_outside_docker_is_not_taken_over(stack):
+    change(stack, ollama={"container": None})
+    assert "not a container of this Docker Engine" in short(with_docker(stack, "up", "--yes"), 2)
+    assert journal_of(stack).entries("intent") == []
 
 
 def test_up_without_a_terminal_needs_a_yes_before_its_first_step(stack):
-    live_stack(stack)
     said = short(with_docker(stack, "up"), 2)
     assert "--yes" in said
     assert "take-over" in said
@@ -346,7 +347,6 @@ def test_up_without_a_terminal_needs_a_yes_before_its_first_step(stack):
 
 
 def test_a_dry_run_is_the_plan_and_nothing_else(stack):
-    live_stack(stack)
     before = files(stack)
     done = with_docker(stack, "up", "--dry-run")
     assert done.returncode == 0
@@ -369,11 +369,15 @@ def test_cutover_of_an_unknown_model(stack):
 
 
 def test_cutover_without_a_terminal_needs_a_yes(stack):
-    live_stack(stack)
     journal = journal_of(stack)
     for event in PROVEN:
         journal.move("route", MODEL, event)
     journal.move("stack", "main", Event.TOOK_OVER)
+    said = short(with_docker(stack, "cutover", "--yes"), 4)
+    assert "the evidence of parity" in said
+    digest = spec_digest(load_spec(stack / "stacks" / "main" / "migrate.yaml"))
+    for check in ("parity", "load"):
+        journal.append("verdict", f"{check} {MODEL}", "pass", {"spec": digest})
     done = with_docker(stack, "cutover")
     assert "--yes" in short(done, 2)
     assert "--yes" in short(with_docker(stack, "rollback", "--restore"), 2)
