@@ -23,6 +23,7 @@ from demo.scene import ENGINE, MODEL, Scene, fetch_in
 from orchestrator.clients.gateway import Gateway
 from orchestrator.errors import MigrateError
 from orchestrator.journal import Journal
+from orchestrator.workspace import near
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = {"standin": 500, "vllm": 200}
@@ -224,7 +225,7 @@ class Demo:
         (self.scene.folder / "phases.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         lines = "".join(json.dumps(one) + "\n" for one in self.log)
         (self.scene.folder / "gateway.jsonl").write_text(lines, encoding="utf-8")
-        self.say(f"raw records: {self.scene.folder}")
+        self.say(f"raw records: {near(self.scene.folder)}")
 
 
 def main() -> int:

@@ -25,6 +25,12 @@ def stacks_dir() -> Path:
     return Path(os.environ.get("MIGRATE_STACKS") or "stacks")
 
 
+def near(path: Path) -> Path:
+    """Return a path as one would type it here: relative when it lies below this folder."""
+    full = path.resolve()
+    return full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else path
+
+
 def begun() -> list[str]:
     """Return the names of the stacks on which something has run."""
     return sorted(path.parent.parent.name for path in stacks_dir().glob("*/.state/journal.db"))

@@ -16,11 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 112
+WIDTH = 120
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "demo.svg"
 # A moving line shows its last state only; waits and steps that had nothing to do are left out.
-LEFT_OUT = re.compile(r"^(… |· |= |engine: |images: |make)")
+LEFT_OUT = re.compile(r"^(… |· |= |engine: |images: |setup: |make|[\u2800-\u28ff])")
 
 
 def record(command: list[str]) -> str:
@@ -64,7 +64,7 @@ def draw(lines: list[str]) -> str:
 
 # rich's own picture asks a server for its fonts; this one is drawn with what the reader has.
 _FORMAT = """\
-<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" xml:space="preserve">
 <style>
 .{unique_id}-matrix {{ font-family: Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: {char_height}px;
 line-height: {line_height}px; font-variant-east-asian: full-width; }}

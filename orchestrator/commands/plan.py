@@ -27,7 +27,7 @@ from orchestrator.names import canonical
 from orchestrator.observe import world
 from orchestrator.plan import Plan
 from orchestrator.spec import Spec
-from orchestrator.workspace import SPEC_FILE, Workspace
+from orchestrator.workspace import SPEC_FILE, Workspace, near
 
 if TYPE_CHECKING:
     from orchestrator.cli import Common
@@ -174,12 +174,12 @@ def _report(
     if sums.budgets or sums.unknown:
         lines += ["", "memory", *(f"  {line}" for line in str(sums).splitlines())]
     accepted = "accepted by docker compose config" if checked else "not checked: Docker cannot be used here"
-    lines += ["", f"written to {space.dir} ({accepted})", "", "steps of migrate up", str(steps), ""]
+    lines += ["", f"written to {near(space.dir)} ({accepted})", "", "steps of migrate up", str(steps), ""]
     if not spec.migrating():
         lines.append("nothing is to migrate: every model stays on Ollama")
         return "\n".join(lines)
     flag = f" --stack {spec.name}" if space.dir.resolve().name != "main" else ""
-    lines.append(f"next: read {space.spec_path}, then run: migrate up{flag}")
+    lines.append(f"next: read {near(space.spec_path)}, then run: migrate up{flag}")
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ class Shift:
                 self.context.journal.move("route", model, Event.ARRIVED)
             self.context.journal.append("approved", model, f"{self.weight:g} %", {"weight": self.weight})
         self._settled = True
-        return {"text": verdict.reasons[0], "verdict": verdict.as_dict()}
+        return {"text": "approved", "verdict": verdict.as_dict()}
 
     def undo(self) -> None:
         """Step back to the last approved weights."""
