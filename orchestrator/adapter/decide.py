@@ -16,6 +16,7 @@ class Engine:
     model: str
     routes: tuple[str, ...]
     kind: str = "generate"
+    start_s: float = 0.0  # how long it may take to start
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,20 @@ Action = Lower | Release
 
 @dataclass(frozen=True)
 class Health:
-    """Probes of an engine that failed in a row, and what the last one said."""
+    """Probes of an engine that failed in a row, what the last one said, and whether any was ever answered."""
 
     failures: int = 0
     reason: str = ""
+    answered: bool = False
 
-    def after(self, reason: str | None) -> Health:
-        """Return the health after one more probe; None means that it was answered."""
-        return Health() if reason is None else Health(self.failures + 1, reason)
+    def after(self, reason: str | None, *, starting: bool = False) -> Health:
+        """Return the health after one more probe; None means that it was answered.
+
+        An engine that is starting is no failure: nobody listens there yet, so every request goes to Ollama.
+        """
+        if reason is None:
+            return Health(answered=True)
+        return Health(self.failures + (not starting), reason, self.answered)
 
 
 def in_use(engine: Engine, status: JSON) -> bool:

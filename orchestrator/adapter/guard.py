@@ -29,6 +29,7 @@ DEFAULT = "/etc/guard/config.json"
 STATE = "/tmp/guard.json"  # noqa: S108  (inside the container, for its own health check)
 DOOR_TIMEOUT_S = 5.0
 RETRIES = 5
+REFUSED = "HTTP 502"  # the gateway's own word for an engine to which it cannot connect
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def load(path: Path) -> Settings:
     try:
         data = json.loads(path.read_text())
         engines = tuple(
-            Engine(name, entry["model"], tuple(entry["routes"]), entry.get("kind", "generate"))
+            Engine(
+                name, entry["model"], tuple(entry["routes"]), entry.get("kind", "generate"),
+                float(entry.get("start_s", 0.0)),
+            )
             for name, entry in data["engines"].items()
         )
         token = Path(data["token_file"]).read_text().strip()
@@ -67,6 +71,7 @@ class Guard:
         self._settings = settings
         self._session = session
         self._now = now
+        self._began = now()
         self.health: dict[str, Health] = {engine.name: Health() for engine in settings.engines}
         self._lost = ""
         self._probes: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +99,7 @@ class Guard:
         """
         for engine in self._settings.engines:
             if not in_use(engine, status):
-                self.health[engine.name] = Health()
+                self.health[engine.name] = Health(answered=self.health[engine.name].answered)
             elif engine.name not in self._probes:
                 self._probes[engine.name] = asyncio.create_task(self._probed(engine))
         if self._probes:
@@ -103,10 +108,19 @@ class Guard:
     async def _probed(self, engine: Engine) -> None:
         reason = await self.probe(engine)
         before = self.health[engine.name]
-        self.health[engine.name] = before.after(reason)
-        if (reason is None) != (before.failures == 0):
-            log(event="probe", engine=engine.name, ok=reason is None, reason=reason or "")
+        starting = reason == REFUSED and self._may_be_starting(engine)
+        self.health[engine.name] = before.after(reason, starting=starting)
+        if (reason or "") != before.reason:
+            log(event="probe", engine=engine.name, ok=reason is None, reason=reason or "", starting=starting)
         del self._probes[engine.name]
+
+    def _may_be_starting(self, engine: Engine) -> bool:
+        """Tell whether an engine that nobody can connect to may have begun together with this guard.
+
+        After a reboot, or `docker compose up`, everything starts at once, and vLLM takes minutes: the weights
+        must still be there when it is ready.
+        """
+        return not self.health[engine.name].answered and self._now() - self._began < engine.start_s
 
     async def probe(self, engine: Engine) -> str | None:
         """Ask for one token; return None when it came, else why not. A busy engine that says so is alive."""

@@ -134,6 +134,7 @@ def guard(spec: Spec) -> dict[str, Any]:
             "model": routes[0],
             "routes": [canonical(route) for route in routes],
             "kind": "embedding" if engine.task == "embed" else "generate",
+            "start_s": round(engine.start_timeout),
         }
     return {
         "gateway": f"http://{host(spec, 'gateway')}:9180",

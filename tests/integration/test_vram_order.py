@@ -169,7 +169,6 @@ def test_order_holds_whoever_starts_it(bench: Bench, again: Callable[[Bench], No
         assert any('"lowered"' in text for _, text in bench.log("guard"))
 
 
-@pytest.mark.xfail(reason="the guard takes an engine that starts together with it for a dead one", strict=False)
 def test_weights_are_as_they_were_after_a_restart() -> None:
     if not KEPT:
         pytest.skip("nothing was started anew")

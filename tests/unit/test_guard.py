@@ -138,7 +138,7 @@ class Door:
 
 
 @asynccontextmanager
-async def running(door: Door, tmp_path: Path, **settings: Any) -> AsyncIterator[guard.Guard]:
+async def running(door: Door, tmp_path: Path, start_s: float = 0, **settings: Any) -> AsyncIterator[guard.Guard]:
     runner = web.AppRunner(door.app(), handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -146,7 +146,7 @@ async def running(door: Door, tmp_path: Path, **settings: Any) -> AsyncIterator[
     port = runner.addresses[0][1]
     url = f"http://127.0.0.1:{port}"
     engines = {
-        "a": {"model": "m:1", "routes": ["m:1", "n:1"], "kind": "generate"},
+        "a": {"model": "m:1", "routes": ["m:1", "n:1"], "kind": "generate", "start_s": start_s},
         "b": {"model": "o:1", "routes": ["o:1"], "kind": "embedding"},
     }
     (tmp_path / "token").write_text("secret\n")
@@ -193,6 +193,37 @@ def test_a_dead_engine_is_lowered_once_after_enough_failures(
     lowered = [event for event in events if event["event"] == "lowered"]
     assert [(event["engine"], event["cause"]) for event in lowered] == [("a", "2 probes failed: HTTP 500")]
     assert lowered[0]["weights"] == {"m:1": [50, 0], "n:1": [20, 0]}
+
+
+def test_an_engine_that_starts_with_the_guard_keeps_its_weight(tmp_path: Path) -> None:
+    async def go() -> None:
+        door = Door(m=50)
+        door.engine = lambda: 502
+        async with running(door, tmp_path, start_s=60) as watch:
+            for _ in range(5):
+                await watch.round()
+            assert door.posts == []
+            door.engine = lambda: 200
+            await watch.round()
+            door.engine = lambda: 502
+            await watch.round()
+            await watch.round()
+        assert [post["weights"] for post in door.posts] == [{"m:1": 0.0}]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("start_s, status", [(0, 502), (60, 500)])
+def test_one_that_takes_too_long_or_fails_otherwise_does_not(tmp_path: Path, start_s: int, status: int) -> None:
+    async def go() -> None:
+        door = Door(m=50)
+        door.engine = lambda: status
+        async with running(door, tmp_path, start_s=start_s) as watch:
+            await watch.round()
+            await watch.round()
+        assert [post["weights"] for post in door.posts] == [{"m:1": 0.0}]
+
+    asyncio.run(go())
 
 
 def test_a_hung_engine_is_lowered_and_does_not_hold_up_the_lease(tmp_path: Path) -> None:
