@@ -24,7 +24,9 @@ UP = {
     "write-files": 1, "start-ollama": 5, "start-service adapter": 4, "take-over": 20, "start-service guard": 4,
     "start-engine": 8, "check-health": 1, "check-parity": 4, "check-load": 4,
 }
-CUTOVER = 9    # seconds
+# How long the others take at least, in seconds.
+DOWN, CUTOVER = 10, 6.5
+LEFTOVERS = ("of the swap", "temporary", "rules", "swap volume")
 
 
 def up_moments(count: int) -> list[tuple[str, float]]:
@@ -73,6 +75,9 @@ def kill_up(stage: Stage, moments: list[tuple[str, float]]) -> None:
         assert "every route is proven" in again.out
         picture = stage.picture()
         expected(stage, picture, "proven")
+        if rng.random() < 0.5:
+            hit = kill_at(stage.start("down", "--yes"), rng.random() * DOWN, rng)
+            print(f"down: {'killed' if hit else 'was done'}")
         stage.migrate("down", "--yes")
         after = stage.picture()
         kept = ("answers", "original", "of the swap", "temporary", "rules", "swap volume")
@@ -96,15 +101,15 @@ def expected(stage: Stage, picture: dict[str, object], route: str) -> None:
     assert {"ollama", scene.ollama} <= set(outer)
     (original,) = picture["original"]
     assert original[:3] == (f"{scene.ollama}-before-migrate", False, "no")
-    leftovers = ("of the swap", "temporary", "rules", "swap volume")
-    assert [picture[name] for name in leftovers] == [[], None, [], False]
+    assert [picture[name] for name in LEFTOVERS] == [[], None, [], False]
 
 
 def kill_cutover(stage: Stage, moments: list[float]) -> None:
-    rng = random.Random(SEED)
+    rng, hits = random.Random(SEED), 0
     for seconds in moments:
         command = stage.start("cutover", "--yes")
         hit = kill_at(command, seconds, rng)
+        hits += hit
         print(f"cutover: {'killed' if hit else 'was done'} after {seconds:.1f} s at {stage.weight():g} %")
         stage.migrate("cutover", "--yes")
         assert stage.weight() == 100
@@ -112,10 +117,23 @@ def kill_cutover(stage: Stage, moments: list[float]) -> None:
         stage.migrate("rollback")
         assert stage.weight() == 0
         assert stage.lost() == []
+    assert hits > len(moments) / 2
 
 
 def test_up_killed_and_run_again(stage: Stage) -> None:
     kill_up(stage, up_moments(SAMPLE))
+
+
+def test_up_killed_in_the_take_over_and_never_run_again(stage: Stage) -> None:
+    """Whoever gives up after that gets everything back, too."""
+    command = stage.start("up", "--yes")
+    command.wait_for("starting the new one")
+    kill_at(command, 0, random.Random(SEED))
+    stage.migrate("down", "--yes")
+    picture = stage.picture()
+    assert (picture["stack"], picture["answers"], picture["containers"]) == ("restored", "ollama", [])
+    assert [picture[name] for name in LEFTOVERS] == [[], None, [], False]
+    assert stage.lost() == []
 
 
 def test_cutover_killed_and_run_again(stage: Stage) -> None:
