@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator import __version__
+from orchestrator.flags import Common, Progress
 
 # \b keeps a paragraph's lines as they are.
 HELP = """Move LLM serving from Ollama to vLLM: planned, proven, reversible.
@@ -41,27 +40,6 @@ app = typer.Typer(
     help=HELP, epilog=EPILOG, context_settings=SETTINGS, rich_markup_mode=None, pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-
-
-class Progress(StrEnum):
-    AUTO = "auto"
-    TTY = "tty"
-    PLAIN = "plain"
-    JSON = "json"
-    QUIET = "quiet"
-
-
-@dataclass(frozen=True)
-class Common:
-    """The flags that mean the same everywhere."""
-
-    stack: str | None
-    file: str | None
-    json: bool
-    quiet: bool
-    verbose: bool
-    no_color: bool
-    progress: Progress
 
 
 StackFlag = Annotated[str | None, typer.Option("--stack", help="which stack; default: the only one")]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError
-
-if TYPE_CHECKING:
-    from orchestrator.cli import Common
+from orchestrator.flags import Common
 
 
 def run(name: str, common: Common, arguments: dict[str, Any]) -> int:

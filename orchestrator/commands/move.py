@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator import plan as plans
 from orchestrator.commands.session import Session
 from orchestrator.console import Console
 from orchestrator.errors import UsageError, WrongState
 from orchestrator.events import Happening, Kind
+from orchestrator.flags import Common
 from orchestrator.plan import Plan
 from orchestrator.state import StackState
 from orchestrator.steps.lease import Lease, standing
 from orchestrator.steps.takeover import preflight, settle
 from orchestrator.workspace import spec_digest
-
-if TYPE_CHECKING:
-    from orchestrator.cli import Common
 
 
 def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:

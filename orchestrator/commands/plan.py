@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -23,14 +23,12 @@ from orchestrator.decide.specfile import spec_to_yaml
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts
+from orchestrator.flags import Common
 from orchestrator.names import canonical
 from orchestrator.observe import world
 from orchestrator.plan import Plan
 from orchestrator.spec import Spec
 from orchestrator.workspace import SPEC_FILE, Workspace, near
-
-if TYPE_CHECKING:
-    from orchestrator.cli import Common
 
 GIB = 2**30
 UTILIZATION = "--gpu-memory-utilization"

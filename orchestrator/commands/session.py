@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestrator.clients.docker import Compose, Docker
 from orchestrator.clients.gateway import Gateway
 from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Happening, Kind
+from orchestrator.flags import Common
 from orchestrator.journal import Journal
 from orchestrator.plan import Plan, Step
 from orchestrator.runner import run_plan
@@ -23,9 +23,6 @@ from orchestrator.steps import Action, Context
 from orchestrator.steps.registry import build
 from orchestrator.stop import Interrupted, Stop
 from orchestrator.workspace import SPEC_FILE, Workspace, stack_name, stacks_dir
-
-if TYPE_CHECKING:
-    from orchestrator.cli import Common
 
 OVERRIDE = "compose.override.yaml"
 

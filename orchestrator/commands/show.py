@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator import plan as plans
 from orchestrator.clients.docker import Docker
@@ -11,12 +11,10 @@ from orchestrator.clients.gateway import GatewayStatus
 from orchestrator.commands.session import clock, compose_of, gateway_of, open_journal, workspace
 from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError
+from orchestrator.flags import Common
 from orchestrator.spec import Spec
 from orchestrator.state import RouteState, StackState, States
 from orchestrator.workspace import Workspace
-
-if TYPE_CHECKING:
-    from orchestrator.cli import Common
 
 # The words of the four commands, for the state a route is in.
 PHASES = {
