@@ -10,10 +10,11 @@ from orchestrator.clients.docker import Docker
 from orchestrator.clients.gateway import GatewayStatus
 from orchestrator.commands.session import clock, compose_of, gateway_of, open_journal, workspace
 from orchestrator.console import Console
-from orchestrator.errors import ExitCode, MigrateError
+from orchestrator.errors import ExitCode, MigrateError, UsageError
+from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
 from orchestrator.spec import Spec
-from orchestrator.state import RouteState, StackState, States
+from orchestrator.state import EngineState, RouteState, StackState, States
 from orchestrator.workspace import Workspace
 
 # The words of the four commands, for the state a route is in.
@@ -38,9 +39,9 @@ def status(console: Console, common: Common, *, exit_code: bool) -> int:
     journal = open_journal(space, spec, create=False)
     states = journal.states()
     gateway, problem = _gateway(space, spec)
-    health = _health(spec)
+    health = _health(spec, states)
     routes = [_route(model, spec, states, gateway, health) for model in spec.routes]
-    unhealthy = [name for name, word in health.items() if word not in ("healthy", "running", "absent")]
+    unhealthy = [name for name, word in health.items() if word not in ("healthy", "running", "absent", "stopped")]
     data: dict[str, Any] = {
         "stack": spec.name,
         "state": str(states.stack),
@@ -66,8 +67,17 @@ def logs(console: Console, common: Common, *, services: tuple[str, ...], follow:
     spec = space.spec()
     docker = Docker()
     docker.require()
-    for line in compose_of(space, spec, docker).logs(services, tail=tail, follow=follow):
+    compose = compose_of(space, spec, docker)
+    known = sorted(compose.services())
+    unknown = [name for name in services if name not in known]
+    if unknown:
+        raise UsageError(f"the stack has no service {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
+    said = False
+    for line in compose.logs(services, tail=tail, follow=follow):
         console.out.print(line, markup=False, highlight=False)
+        said = True
+    if not said:
+        console.emit(Happening(Kind.NOTE, "logs", "nothing was logged: a container that has no complaint is silent"))
     return ExitCode.DONE
 
 
@@ -78,11 +88,14 @@ def _gateway(space: Workspace, spec: Spec) -> tuple[GatewayStatus | None, str]:
         return None, error.message
 
 
-def _health(spec: Spec) -> dict[str, str]:
+def _health(spec: Spec, states: States) -> dict[str, str]:
+    """Return a word per service: an engine that was stopped on purpose is stopped, not unhealthy."""
+    stopped = {f"vllm-{name}" for name, state in states.engines.items() if state is EngineState.STOPPED}
     found: dict[str, str] = {}
     with suppress(MigrateError):
         for container in Docker().containers(project=f"migrate-{spec.name}"):
-            found[container.service] = container.health or container.status
+            word = (container.health if container.running else "") or container.status
+            found[container.service] = "stopped" if container.service in stopped and not container.running else word
     return dict(sorted(found.items()))
 
 

@@ -258,6 +258,13 @@ def test_engine_that_dies_loses_only_what_it_was_answering(stage: Stage) -> None
     stage.forgive(lost)
 
 
+def test_engine_stopped_on_purpose_is_no_complaint(stage: Stage) -> None:
+    stage.migrate("rollback", "--stop")
+    stage.migrate("status", "--exit-code")
+    assert stage.status()["routes"][0]["health"] == "stopped"
+    assert "gateway" in stage.migrate("logs", "no-such-service", code=2).err
+
+
 def test_down_gives_everything_back(stage: Stage) -> None:
     stage.migrate("down", "--yes")
     picture = stage.picture()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from core_stack import Ears
 
-from orchestrator.errors import ExitCode, GateRefused, MigrateError
+from orchestrator.errors import ExitCode, GateRefused, MigrateError, NeedsHuman
 from orchestrator.journal import Journal
 from orchestrator.plan import Plan, Step
 from orchestrator.runner import run_plan
@@ -174,6 +174,19 @@ def test_a_step_that_was_interrupted_is_undone_and_says_so(tmp_path):
         run()
     assert run.log[-1] == "undo a"
     assert run.written()[-1] == ("outcome", "step a", "interrupted")
+
+
+@pytest.mark.parametrize(("failure", "told"), [
+    (MigrateError("docker: canceled"), Interrupted), (GateRefused("no"), GateRefused), (NeedsHuman("stuck"), NeedsHuman),
+])
+def test_ctrl_c_that_also_hit_a_docker_command_is_an_interruption(tmp_path, failure, told):
+    run = Run(tmp_path, stop_after="a", a={"fails": failure})
+    with pytest.raises(told) as raised:
+        run()
+    assert raised.value.exit_code == (ExitCode.INTERRUPTED if told is Interrupted else failure.exit_code)
+    word = "interrupted" if told is Interrupted else "failed"
+    assert run.written()[-1] == ("outcome", "step a", word)
+    assert run.log[-1] == "undo a"
 
 
 def test_left_at_once_nothing_is_undone_but_it_is_written_down(tmp_path):
