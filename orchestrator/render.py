@@ -63,7 +63,7 @@ def _needs(spec: Spec) -> dict[str, object]:
 
 
 def write(folder: Path, files: dict[str, str]) -> list[str]:
-    """Write the files below `folder`, each whole or not at all; return the paths that changed.
+    """Write the files below `folder`; return the paths that changed. A full disk leaves each whole, old or new.
 
     Makes the control token once; it is never rendered, replaced or returned.
     """
@@ -88,9 +88,19 @@ def put(folder: Path, files: dict[str, str]) -> list[str]:
 
 
 def _rewrite(path: Path, text: str) -> None:
-    """Write into the file that is there: a container that has it mounted sees this one, not one of its name."""
-    with path.open("r+", encoding="utf-8") as file:
-        file.write(text)
+    """Write into the file that is there: a container that has it mounted sees this one, not one of its name.
+
+    Its room is taken before a byte changes, so that a full disk leaves it as it was.
+    """
+    new = text.encode()
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(size, len(new), 1))
+        except OSError:
+            file.truncate(size)
+            raise
+        file.write(new)
         file.truncate()
         file.flush()
         os.fsync(file.fileno())

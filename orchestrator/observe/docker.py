@@ -10,7 +10,11 @@ from orchestrator.clients.docker import PROJECT_LABEL, ContainerFacts, Docker, o
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import DockerFacts, OllamaContainer
 
-SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+SECRET = re.compile(
+    r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|AUTH|AUTHORIZATION|CREDENTIALS?)(_ID)?$",
+    re.IGNORECASE,
+)
+WITH_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")     # such as a proxy's URL
 # Set anew by the stack.
 OURS = frozenset({"OLLAMA_HOST", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"})
 
@@ -81,8 +85,8 @@ def _container(docker: Docker, facts: ContainerFacts, listen: str, port: int) ->
         image=facts.image,
         listen=listen,
         port=port,
-        env={name: value for name, value in env.items() if not SECRET.search(name)},
-        withheld=tuple(sorted(name for name in env if SECRET.search(name))),
+        env={name: value for name, value in env.items() if not _secret(name, value)},
+        withheld=tuple(sorted(name for name, value in env.items() if _secret(name, value))),
         volumes=tuple(
             f"{mount.source}:{mount.target}{':ro' if mount.read_only else ''}"
             for mount in facts.mounts
@@ -98,6 +102,10 @@ def _container(docker: Docker, facts: ContainerFacts, listen: str, port: int) ->
         restart=facts.restart,
         compose_project=facts.labels.get(PROJECT_LABEL),
     )
+
+
+def _secret(name: str, value: str) -> bool:
+    return bool(SECRET.search(name) or WITH_PASSWORD.search(value))
 
 
 def _gpus(facts: ContainerFacts) -> tuple[str, ...] | None:

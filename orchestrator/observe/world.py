@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from orchestrator.clients import gpu
 from orchestrator.clients.docker import Docker
 from orchestrator.errors import MigrateError, UsageError
@@ -32,9 +34,17 @@ def look_docker(docker: Docker) -> DockerFacts:
     return docker_look.look(docker)
 
 
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:      # brackets that do not match, a port out of range
+        return False
+
+
 def _find(url: str | None, docker: Docker, *, usable: bool) -> tuple[str, OllamaContainer | None]:
     if url is not None:
-        if not url.startswith(("http://", "https://")):
+        if not _is_url(url):
             raise UsageError(f"{url!r} is not a URL", hint="such as: migrate plan --ollama http://127.0.0.1:11434")
         return url.rstrip("/"), docker_look.container_at(docker, url) if usable else None
     if ollama_look.answers(DEFAULT_URL):

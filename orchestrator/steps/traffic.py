@@ -26,6 +26,7 @@ class Shift:
         self.weight = weight
         self._settled = False
         # A route that stands higher already is not taken down by another route's step.
+        self._version = _last_written(context) or context.gateway.status().version
         before = standing(context)
         self._moving = [model for model in routes if before[model] < weight]
 
@@ -88,7 +89,8 @@ class Shift:
             self.context.say("cutover", f"somebody lowered the weight meanwhile: {shown}", Kind.WARN)
         at = time.time()
         try:
-            version = self.context.gateway.set_weights(weights, status.version, by="cutover")
+            # On top of what was known before the yes and the look at Ollama: a rollback since then wins.
+            version = self.context.gateway.set_weights(weights, self._version, by="cutover")
         except Conflict as error:
             raise WrongState("the weights were changed by somebody else", hint="migrate status") from error
         _write_down(self.context, weights, at, version)
@@ -217,6 +219,13 @@ def _rolled_back(context: Context, routes: tuple[str, ...]) -> None:
     for model in routes:
         context.journal.append("approved", model, "0 %", {"weight": 0.0})
         context.journal.move("route", model, Event.ROLLED_BACK)
+
+
+def _last_written(context: Context) -> int | None:
+    """Return the version that this run wrote last; None before its first step."""
+    run = context.journal.run
+    mine = [entry.data["version"] for entry in context.journal.entries("weights") if run and entry.run == run]
+    return mine[-1] if mine else None
 
 
 def _write_down(context: Context, weights: dict[str, float], at: float, version: int) -> None:

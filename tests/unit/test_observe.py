@@ -42,11 +42,12 @@ def seen(**changed):
 
 def test_environment_without_the_images_own_and_without_secrets():
     env = {**IMAGE_ENV, "OLLAMA_NUM_PARALLEL": "4", "HTTPS_PROXY": "http://p", "OLLAMA_API_KEY": "s3cret",
-           "HF_TOKEN": "s3cret", "STANDIN_TOKEN_MS": "8", "PATH": "/bin:/more"}
+           "HF_TOKEN": "s3cret", "STANDIN_TOKEN_MS": "8", "PATH": "/bin:/more",
+           "HTTP_PROXY": "http://me:s3cret@p:3128", "DB_PASS": "s3cret", "AWS_ACCESS_KEY_ID": "s3cret"}
     found = seen(env=env)
     assert found.env == {"OLLAMA_NUM_PARALLEL": "4", "HTTPS_PROXY": "http://p", "STANDIN_TOKEN_MS": "8",
                          "PATH": "/bin:/more"}
-    assert found.withheld == ("HF_TOKEN", "OLLAMA_API_KEY")
+    assert found.withheld == ("AWS_ACCESS_KEY_ID", "DB_PASS", "HF_TOKEN", "HTTP_PROXY", "OLLAMA_API_KEY")
     assert "s3cret" not in repr(found)
 
 

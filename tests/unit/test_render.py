@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,20 @@ def test_write_replaces_whole_files_and_keeps_the_token(tmp_path: Path) -> None:
     assert write(tmp_path, {"a/b.txt": "one", "c.txt": "three"}) == ["c.txt"]
     assert (tmp_path / TOKEN).read_text() == token
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "c.txt", "secrets"], "no temporary file is left"
+
+
+def test_a_file_for_which_there_is_no_room_stays_as_it_was(tmp_path: Path) -> None:
+    write(tmp_path, {"a/b.json": "{}"})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match="large"):
+            write(tmp_path, {"a/b.json": "x" * 200})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "a/b.json").read_text() == "{}"
+    write(tmp_path, {"a/b.json": ""})
+    assert (tmp_path / "a/b.json").read_text() == ""
 
 
 def test_the_token_is_in_no_rendered_file(tmp_path: Path) -> None:

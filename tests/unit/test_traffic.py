@@ -248,6 +248,35 @@ def test_a_change_between_looking_and_setting_is_a_conflict_and_nothing_is_force
     assert state(scene) is RouteState.PROVEN
 
 
+@pytest.mark.parametrize("asked", ["confirm", "way back"])
+def test_a_rollback_while_a_step_is_asked_about_or_tried_wins(scene, tmp_path, monkeypatch, asked):
+    beside = replace(scene.context, journal=open_journal(tmp_path, scene.context.spec))
+    run(scene, 10.0)
+    step = Shift(scene.context, (MODEL,), 50.0)
+    if asked == "confirm":
+        Unshift(beside, (MODEL,)).do()
+    else:
+        monkeypatch.setattr(FakeOllama, "chat", lambda *_: Unshift(beside, (MODEL,)).do())
+    with pytest.raises(WrongState, match="changed by somebody else"):
+        step.do()
+    assert scene.gateway.weights[MODEL] == 0.0
+    assert state(scene) is RouteState.ROLLED_BACK
+
+
+def test_a_rollback_between_two_steps_of_a_run_wins(scene, tmp_path):
+    beside = replace(scene.context, journal=open_journal(tmp_path, scene.context.spec))
+    scene.journal.begin("cutover")
+    run(scene, 10.0)
+    Unshift(beside, (MODEL,)).do()
+    with pytest.raises(WrongState, match="changed by somebody else"):
+        run(scene, 50.0)
+    assert scene.gateway.weights[MODEL] == 0.0
+    scene.journal.end("stopped", 4)
+    scene.journal.begin("cutover")
+    run(scene, 10.0)
+    assert scene.gateway.weights[MODEL] == 10.0, "a new run is a new decision"
+
+
 def test_without_a_way_back_nothing_is_shifted(scene, monkeypatch):
     monkeypatch.setattr(FakeOllama, "answers", False)
     with pytest.raises(GateRefused, match="way back") as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[str], None]
+# These start nothing, yet Compose reads the whole file for them and demands its secrets: going back must not need one.
+LEAVING = frozenset({"stop", "down", "logs", "ps", "exec"})
 
 
 class Cli:
@@ -54,32 +57,32 @@ class Cli:
 
     def compose(self, *args: object) -> str:
         """Runs `docker compose ARGS` for the project; returns its standard output."""
-        return self._run([*self.client.client_config.docker_compose_cmd, *args])
+        return self._run([*self.client.client_config.docker_compose_cmd, *args], _unasked(args))
 
     def docker_lines(self, *args: object) -> Iterator[tuple[str, str]]:
         """Runs `docker ARGS`; yields ("stdout" | "stderr", line) as they come."""
         return self._stream([*self.client.client_config.docker_cmd, *args])
 
     def compose_lines(self, *args: object) -> Iterator[tuple[str, str]]:
-        return self._stream([*self.client.client_config.docker_compose_cmd, *args])
+        return self._stream([*self.client.client_config.docker_compose_cmd, *args], _unasked(args))
 
-    def _run(self, command: list[object]) -> str:
+    def _run(self, command: list[object], env: dict[str, str] | None = None) -> str:
         from python_on_whales.exceptions import DockerException
         from python_on_whales.utils import run
 
         try:
-            return str(run(command))
+            return str(run(command, env=env or {}))
         except DockerException as refused:
             raise explain(
                 command, refused.return_code, refused.stderr or "", self._holder(refused.stderr or "")
             ) from None
 
-    def _stream(self, command: list[object]) -> Iterator[tuple[str, str]]:
+    def _stream(self, command: list[object], env: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
         from python_on_whales.exceptions import DockerException
         from python_on_whales.utils import stream_stdout_and_stderr
 
         try:
-            for source, line in stream_stdout_and_stderr(command):
+            for source, line in stream_stdout_and_stderr(command, env=env or {}):
                 yield source, line.decode(errors="replace").rstrip("\r\n")
         except DockerException as refused:
             raise explain(
@@ -96,3 +99,8 @@ class Cli:
         except Exception:  # noqa: BLE001 - this only adds to an error that is being told already
             names = []
         return f"container {names[0]}" if names else listening_process(port[1])
+
+
+def _unasked(args: Sequence[object]) -> dict[str, str]:
+    """What stands in for the secrets that a command does not use."""
+    return {} if args[0] not in LEAVING or "HF_TOKEN" in os.environ else {"HF_TOKEN": "not-used"}
