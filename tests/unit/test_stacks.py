@@ -94,6 +94,7 @@ def test_a_smaller_gpu_is_refused(folder: Path) -> None:
     assert proof(spec, Facts(OllamaFacts("", ""), gpus), load()).problems
 
 
+@pytest.mark.docker
 @each
 @pytest.mark.parametrize("eager", [False, True], ids=["", "eager"])
 def test_compose_accepts_it_with_the_documented_env(folder: Path, eager: bool, tmp_path: Path) -> None:
@@ -112,6 +113,7 @@ def test_compose_accepts_it_with_the_documented_env(folder: Path, eager: bool, t
         assert done.stdout.count("--enforce-eager") == (len(load_spec(folder / "migrate.yaml").engines) if eager else 0)
 
 
+@pytest.mark.docker
 @each
 def test_a_gated_repository_fails_fast_without_a_token(folder: Path, tmp_path: Path) -> None:
     command = compose()
