@@ -22,6 +22,7 @@ import aiohttp
 
 from orchestrator.adapter.decide import Action, Engine, Health, Lower, Release, decide, in_use, weights_of
 from orchestrator.adapter.respond import log
+from orchestrator.adapter.watched import Watched
 from orchestrator.adapter.wire import JSON
 from orchestrator.errors import MigrateError, UsageError
 
@@ -75,6 +76,12 @@ class Guard:
         self.health: dict[str, Health] = {engine.name: Health() for engine in settings.engines}
         self._lost = ""
         self._probes: dict[str, asyncio.Task[None]] = {}
+
+    def follow(self, settings: Settings) -> None:
+        """Go on with other settings; what is known of an engine stays known."""
+        self._settings = settings
+        for engine in settings.engines:
+            self.health.setdefault(engine.name, Health())
 
     async def round(self) -> None:
         """Look once and act. A gateway that does not answer is said once and tried again."""
@@ -190,13 +197,16 @@ class Guard:
         return data
 
 
-async def run(settings: Settings, state: Path, stop: asyncio.Event) -> None:
+async def run(watched: Watched[Settings], state: Path, stop: asyncio.Event) -> None:
     """Look and act every interval until told to stop; `state` shows that the loop is alive."""
     async with aiohttp.ClientSession() as session:
-        guard = Guard(settings, session)
+        guard = Guard(watched.current, session)
         while not stop.is_set():
+            settings = watched.check()
+            guard.follow(settings)
             await guard.round()
-            failing = {name: health.reason for name, health in guard.health.items() if health.failures}
+            failing = {one.name: guard.health[one.name].reason for one in settings.engines
+                       if guard.health[one.name].failures}  # fmt: skip
             write_state(state, {"at": time.time(), "failing": failing, "every_s": settings.interval_s})
             try:
                 await asyncio.wait_for(stop.wait(), settings.interval_s)
@@ -221,12 +231,13 @@ def check(state: Path, slack_s: float) -> int:
     return 0 if age < slack_s else 1
 
 
-async def _main(settings: Settings, state: Path) -> None:
+async def _main(watched: Watched[Settings], state: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings = watched.current
     log(event="start", engines=[engine.name for engine in settings.engines], every_s=settings.interval_s)
-    await run(settings, state, stop)
+    await run(watched, state, stop)
 
 
 def main() -> int:
@@ -237,13 +248,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="tell whether a running guard is alive")
     given = parser.parse_args()
     try:
-        settings = load(given.config)
+        watched = Watched(given.config, load)
     except MigrateError as error:
         sys.stderr.write(f"{error.message}\n")
         return int(error.exit_code)
     if given.check:
-        return check(given.state, 2 * (settings.interval_s + settings.timeout_s) + 15)
-    asyncio.run(_main(settings, given.state))
+        return check(given.state, 2 * (watched.current.interval_s + watched.current.timeout_s) + 15)
+    asyncio.run(_main(watched, given.state))
     return 0
 
 

@@ -20,6 +20,7 @@ import aiohttp
 from orchestrator.adapter.config import canonical
 from orchestrator.adapter.guard import check, write_state
 from orchestrator.adapter.respond import log
+from orchestrator.adapter.watched import Watched
 from orchestrator.adapter.wire import JSON
 from orchestrator.errors import MigrateError, UsageError
 
@@ -102,6 +103,10 @@ class Preloader:
         self._session = session
         self._said: dict[str, object] = {}
 
+    def follow(self, settings: Settings) -> None:
+        """Go on with other settings."""
+        self._settings = settings
+
     async def round(self) -> bool:
         """Look and load what is missing; return True when everything pinned is loaded."""
         try:
@@ -144,11 +149,13 @@ class Preloader:
         self._said[key] = fields
 
 
-async def run(settings: Settings, state: Path, stop: asyncio.Event) -> None:
+async def run(watched: Watched[Settings], state: Path, stop: asyncio.Event) -> None:
     """Look every interval until told to stop."""
     async with aiohttp.ClientSession() as session:
-        preloader = Preloader(settings, session)
+        preloader = Preloader(watched.current, session)
         while not stop.is_set():
+            settings = watched.check()
+            preloader.follow(settings)
             if await preloader.round():
                 write_state(state, {"at": time.time()})
             try:
@@ -157,12 +164,12 @@ async def run(settings: Settings, state: Path, stop: asyncio.Event) -> None:
                 continue
 
 
-async def _main(settings: Settings, state: Path) -> None:
+async def _main(watched: Watched[Settings], state: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    log(event="start", models=[model.name for model in settings.models])
-    await run(settings, state, stop)
+    log(event="start", models=[model.name for model in watched.current.models])
+    await run(watched, state, stop)
 
 
 def main() -> int:
@@ -173,13 +180,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="tell whether all models are loaded")
     given = parser.parse_args()
     try:
-        settings = load(given.config)
+        watched = Watched(given.config, load)
     except MigrateError as error:
         sys.stderr.write(f"{error.message}\n")
         return int(error.exit_code)
     if given.check:
-        return check(given.state, 2 * settings.interval_s + LOOK_TIMEOUT_S)
-    asyncio.run(_main(settings, given.state))
+        return check(given.state, 2 * watched.current.interval_s + LOOK_TIMEOUT_S)
+    asyncio.run(_main(watched, given.state))
     return 0
 
 

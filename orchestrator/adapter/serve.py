@@ -12,49 +12,17 @@ from pathlib import Path
 
 from orchestrator.adapter import config as configuration
 from orchestrator.adapter.respond import log
-from orchestrator.errors import MigrateError, UsageError
+from orchestrator.adapter.watched import Watched
+from orchestrator.errors import MigrateError
 
 DEFAULT = "/etc/adapter/config.json"
 WATCH_S = 1.0
 
 
-class Watched:
-    """The configuration in force; a file that cannot be read leaves the old one in force."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen = self._stamp()
-        self.current = configuration.load(path)
-
-    def get(self) -> configuration.Config:
-        return self.current
-
-    def reload(self) -> None:
-        """Read the file again."""
-        self._seen = self._stamp()
-        try:
-            self.current = configuration.load(self._path)
-        except UsageError as error:
-            log(event="reload", ok=False, error=error.message)
-        else:
-            log(event="reload", ok=True, routes=sorted(self.current.routes))
-
-    def check(self) -> None:
-        """Read the file again when it has changed."""
-        if self._stamp() != self._seen:
-            self.reload()
-
-    def _stamp(self) -> tuple[int, int, int]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (found.st_mtime_ns, found.st_ino, found.st_size)
-
-    def watch(self, stop: threading.Event) -> None:
-        """Look for changes until told to stop."""
-        while not stop.wait(WATCH_S):
-            self.check()
+def watch(watched: Watched[configuration.Config], stop: threading.Event) -> None:
+    """Look for changes of the configuration until told to stop."""
+    while not stop.wait(WATCH_S):
+        watched.check()
 
 
 def check(port: int) -> int:
@@ -78,13 +46,13 @@ def main() -> int:
     if given.check:
         return check(given.port)
     try:
-        watched = Watched(given.config)
+        watched = Watched(given.config, configuration.load)
     except MigrateError as error:
         sys.stderr.write(f"{error.message}\n")
         return int(error.exit_code)
     signal.signal(signal.SIGHUP, lambda *_: watched.reload())
     stop = threading.Event()
-    threading.Thread(target=watched.watch, args=(stop,), daemon=True).start()
+    threading.Thread(target=watch, args=(watched, stop), daemon=True).start()
     import uvicorn
 
     from orchestrator.adapter.app import Adapter  # late, so that --check is quick

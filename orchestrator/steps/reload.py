@@ -8,7 +8,8 @@ from typing import Any
 from orchestrator.steps import Context
 from orchestrator.steps.services import container_of
 
-# nginx reads everything anew on SIGHUP and cuts nothing; the adapter and the guard look at their file themselves.
+# nginx reads everything anew on SIGHUP and cuts nothing. The adapter, the guard and the preloader see by themselves
+# that their file has changed; the adapter is told too, as the gateway sends it other requests from now on.
 FOLLOWERS = {"gateway": "HUP", "adapter": "HUP"}
 
 

@@ -182,6 +182,7 @@ def neighbour(world: World, url: str, seconds: float, network: str) -> Callable[
     return outcome
 
 
+@pytest.mark.full
 def test_neighbours_on_a_docker_network_are_not_cut_off(world: World) -> None:
     outcome = neighbour(world, "http://ollama:11434", 25, f"{world.stack}-net")
     time.sleep(2)
@@ -193,6 +194,7 @@ def test_neighbours_on_a_docker_network_are_not_cut_off(world: World) -> None:
     assert set(seen) == {"ollama", "swap", "final"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("world", [("0.0.0.0",)], indirect=True, ids=["any address"])
 def test_a_public_port_moves_for_other_machines_too(world: World) -> None:
     """A container on another network reaches the port through the host's address, as another machine would."""
@@ -207,6 +209,7 @@ def test_a_public_port_moves_for_other_machines_too(world: World) -> None:
     assert set(seen) == {"ollama", "swap", "final"}
 
 
+@pytest.mark.full
 def test_killed_helper_is_continued_and_the_port_answered_all_along(world: World) -> None:
     rng = random.Random(int(os.environ.get("MIGRATE_TEST_SEED", "11")))
     kills = int(os.environ.get("MIGRATE_TEST_KILLS", "4"))
@@ -235,6 +238,7 @@ def test_back_to_back_when_redirecting_is_forbidden(world: World) -> None:
     assert given_back.gap_s < 2
 
 
+@pytest.mark.full
 def test_streams_that_outlast_the_wait_undo_the_swap(world: World) -> None:
     with Clients(world.port, per_second=2, pools=0, seconds=(12, 12)) as clients:
         time.sleep(1)

@@ -149,7 +149,10 @@ def crashed(bench: Bench) -> None:
             pytest.skip("the containers' processes cannot be reached from here")
 
 
-@pytest.mark.parametrize("again", [restarted_engine, composed, killed, crashed])
+@pytest.mark.parametrize("again", [
+    restarted_engine, composed,
+    pytest.param(killed, marks=pytest.mark.full), pytest.param(crashed, marks=pytest.mark.full),
+])
 def test_order_holds_whoever_starts_it(bench: Bench, again: Callable[[Bench], None]) -> None:
     bench.shift(HALF)
     gone = {one.id: one.started_at for one in bench.docker.containers(project=PROJECT, running=True)}
@@ -193,6 +196,7 @@ def test_up_explains_an_engine_that_finds_too_little_memory(bench: Bench) -> Non
     assert {name: size == vram for name, (size, vram) in bench.loaded().items()} == dict.fromkeys(ENGINES, True)
 
 
+@pytest.mark.full
 def test_the_wrong_way_round_ollama_spills_without_a_word(bench: Bench) -> None:
     """What all this is for: a vLLM with the default utilisation first, then Ollama."""
     bench.migrate("down", "--volumes", "--confirm", "vram", "--yes")
