@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from orchestrator.adapter import guard
 from orchestrator.adapter.decide import Engine, Health, Lower, Release, decide
+from orchestrator.adapter.watched import Watched
 from orchestrator.errors import UsageError
 
 A = Engine("a", "m:1", ("m:1", "n:1"))
@@ -193,6 +194,33 @@ def test_a_dead_engine_is_lowered_once_after_enough_failures(
     lowered = [event for event in events if event["event"] == "lowered"]
     assert [(event["engine"], event["cause"]) for event in lowered] == [("a", "2 probes failed: HTTP 500")]
     assert lowered[0]["weights"] == {"m:1": [50, 0], "n:1": [20, 0]}
+
+
+async def until(there: Callable[[], bool]) -> None:
+    while not there():      # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.01)
+
+
+def test_an_engine_that_the_file_names_later_is_guarded_too(tmp_path: Path) -> None:
+    async def go() -> None:
+        door, stop = Door(m=50, o=50), asyncio.Event()
+        async with running(door, tmp_path, interval_s=0.01):
+            path, state = tmp_path / "config.json", tmp_path / "state.json"
+            whole = path.read_text()
+            config = json.loads(whole)
+            del config["engines"]["b"]
+            path.write_text(json.dumps(config))
+            loop = asyncio.create_task(guard.run(Watched(path, guard.load), state, stop))
+            await until(lambda: len(door.probes) >= 3)
+            assert set(door.probes) == {"a chat/completions"}
+            path.write_text(whole[:40])     # a reader may see it while it is being written
+            await asyncio.sleep(0.05)
+            path.write_text(whole)
+            await until(lambda: "b embeddings" in door.probes)
+            stop.set()
+            await loop
+
+    asyncio.run(go())
 
 
 def test_an_engine_that_starts_with_the_guard_keeps_its_weight(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from orchestrator.adapter import preload
 from orchestrator.adapter.preload import Model
+from orchestrator.adapter.watched import Watched
 from orchestrator.errors import UsageError
 
 CHAT = Model("Llama3.1:8B", {"num_ctx": 8192})
@@ -112,6 +114,37 @@ def test_ollama_that_is_away_is_not_fatal() -> None:
             return await preload.Preloader(preload.Settings("http://127.0.0.1:9", (CHAT,)), session).round()
 
     assert asyncio.run(go()) is False
+
+
+async def until(there: Callable[[], bool]) -> None:
+    while not there():      # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.01)
+
+
+def test_a_model_that_the_file_names_later_is_looked_after_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.json"
+    asked: list[list[str]] = []
+
+    async def round_(keeper: preload.Preloader) -> bool:
+        asked.append([model.name for model in keeper._settings.models])
+        return True
+
+    def names(*models: str) -> None:
+        config = {"ollama": "http://o", "interval_s": 0.01, "models": [{"name": name} for name in models]}
+        path.write_text(json.dumps(config))
+
+    async def go() -> None:
+        stop = asyncio.Event()
+        names("a")
+        loop = asyncio.create_task(preload.run(Watched(path, preload.load), tmp_path / "state.json", stop))
+        await until(lambda: ["a"] in asked)
+        names("a", "b")
+        await until(lambda: ["a", "b"] in asked)
+        stop.set()
+        await loop
+
+    monkeypatch.setattr(preload.Preloader, "round", round_)
+    asyncio.run(go())
 
 
 def test_bad_configuration_is_one_message(tmp_path: Path) -> None:
