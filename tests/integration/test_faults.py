@@ -111,7 +111,7 @@ def test_full_disk_stops_before_a_step_that_cannot_be_written_down(stage: Stage,
 # -- on the way up ------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_and_sigterm_stop_at_a_safe_point_and_up_goes_on(stage: Stage) -> None:
+def test_ctrl_c_stops_at_a_safe_point_and_up_goes_on(stage: Stage) -> None:
     command = stage.start("up", "--yes")
     command.wait_for("start-ollama")
     command.ctrl_c()
@@ -126,6 +126,21 @@ def test_ctrl_c_and_sigterm_stop_at_a_safe_point_and_up_goes_on(stage: Stage) ->
     done = command.wait()
     assert done.code == 130
     done.assert_clean()
+
+
+def test_docker_that_goes_away_in_the_middle_of_the_take_over(stage: Stage, tmp_path: Path) -> None:
+    """Neither forth nor back is possible then; the clients are answered all the same."""
+    with DockerProxy(tmp_path / "docker.sock") as docker:
+        command = stage.start("up", "--yes", DOCKER_HOST=docker.url)
+        command.wait_for("waiting for the streams of the old one")
+        docker.cut()
+        done = command.wait()
+    done.assert_clean()
+    assert done.code == 5
+    assert stage.picture()["answers"] in ("swap", "ollama", "final")
+
+
+def test_sigterm_in_the_take_over_waits_for_its_end(stage: Stage) -> None:
     command = stage.start("up", "--yes")
     command.wait_for("take-over")
     command.signal(signal.SIGTERM)
