@@ -19,12 +19,14 @@ demo: venv ## a whole migration under load (ENGINE=vllm: with the real vLLM; PRO
 	@$(RUN) sh -c '$(PY) tools/build_images.py $(DEMO_IMAGES) && exec $(PY) demo/run.py "$$@"' demo $(ARGUMENTS)
 
 test: lint ## lint and all tests but the long ones, on a real Docker Engine and a real vLLM
-	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not full and not docker"
-	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && exec $(PY) -m pytest -q -m "docker and not full"'
+	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not docker and not full"
+	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && \
+	  $(PY) -m pytest -q -n 2 --dist loadgroup -m "docker and not alone and not full" && \
+	  $(PY) -m pytest -q -m "alone and not full"'
 
 test-full: lint ## everything, the long runs too
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not docker"
-	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && exec $(PY) -m pytest -q -m docker'
+	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && $(PY) -m pytest -q -m docker'
 
 lint: venv ## style, types and the direction of imports
 	@.venv/bin/ruff check .

@@ -32,7 +32,7 @@ from vram_bench import (
 
 from orchestrator.clients.docker import Docker
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 IMAGES = (OLLAMA, VLLM, "migrate/gateway:dev", "migrate/sidecar:dev")
 TOTAL = 24 * GIB
 INCONCLUSIVE = 7  # the load test has no verdict on a busy machine; everything runs by then
