@@ -78,7 +78,7 @@ def put(folder: Path, files: dict[str, str]) -> list[str]:
     changed = []
     for name, text in files.items():
         path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             if path.is_file() and "/" in name:
                 _rewrite(path, text)
             else:

@@ -103,8 +103,9 @@ class Workspace:
             return None
         try:
             return typing.cast("Facts", thaw(Facts, json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, KeyError) as error:
-            raise MigrateError(f"{path} cannot be read: {error}", hint="run: migrate plan") from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            hint = "move it away, then run: migrate plan"
+            raise MigrateError(f"{path} cannot be read: {error}", hint=hint) from error
 
 
 def spec_digest(spec: Spec) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
 import httpx
@@ -128,30 +127,6 @@ class Gateway:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def healthy(self) -> bool:
-        """Return whether the gateway answers at all."""
-        try:
-            return self._http.get("/health").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def wait_healthy(
-        self,
-        timeout_s: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """Wait until the gateway answers; raise MigrateError after `timeout_s` seconds."""
-        deadline = clock() + timeout_s
-        while not self.healthy():
-            if clock() >= deadline:
-                raise MigrateError(
-                    f"the gateway at {self.base_url} did not answer within {timeout_s:.0f} s",
-                    hint="`migrate logs gateway` shows why it does not start",
-                )
-            sleep(0.1)
 
     def status(self) -> GatewayStatus:
         return self._parse(GatewayStatus, self._ask("GET", "/control/status"))

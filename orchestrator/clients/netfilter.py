@@ -85,12 +85,6 @@ class Netfilter:
         for line in self._lines("drain", network, ("NET_ADMIN", "NET_RAW"), ask):
             yield Connections(**json.loads(line))
 
-    def fetch_from(self, network: str, url: str) -> bytes:
-        """What a GET answers to a container on a network; MigrateError when nothing answers within 3 s."""
-        code = "import sys,urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1],timeout=3).read().decode())"
-        spec = RunSpec(self._image, ("-c", code, url), entrypoint="python3", network=network)
-        return self._docker.run_once(spec).encode()
-
     def _nat(self, **ask: Any) -> list[str]:
         lines = list(self._lines("nat", "host", ("NET_ADMIN", "NET_RAW"), ask))
         return list(json.loads(lines[-1])["rules"])

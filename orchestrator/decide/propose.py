@@ -32,13 +32,6 @@ class Proposal:
     proof: Proof
 
 
-def propose_spec(
-    name: str, facts: Facts, models: tuple[str, ...] | None = None, overrides: MappingType[str, Any] | None = None
-) -> Spec:
-    """Return a spec for these facts; see `propose`."""
-    return propose(name, facts, models, overrides).spec
-
-
 def propose(
     name: str,
     facts: Facts,

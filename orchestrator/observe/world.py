@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from orchestrator.clients import gpu
 from orchestrator.clients.docker import Docker
 from orchestrator.errors import MigrateError, UsageError
-from orchestrator.facts import DockerFacts, Facts, OllamaContainer
+from orchestrator.facts import Facts, OllamaContainer
 from orchestrator.observe import docker as docker_look
 from orchestrator.observe import ollama as ollama_look
 
@@ -27,11 +27,6 @@ def look(url: str | None, docker: Docker) -> Facts:
         docker=docker_facts,
         driver=seen.driver,
     )
-
-
-def look_docker(docker: Docker) -> DockerFacts:
-    """Return only Docker's versions or problem."""
-    return docker_look.look(docker)
 
 
 def _is_url(url: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
@@ -130,12 +129,3 @@ def server(app: Any, *, server_header: bool, keep_alive: int = 75) -> Server:
         server_header=server_header, timeout_keep_alive=keep_alive, backlog=2048,
     )  # fmt: skip
     return Server(config)
-
-
-def load_object(body: bytes) -> Json | None:
-    """Return the JSON object in `body`, or None when it is anything else."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

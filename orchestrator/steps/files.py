@@ -28,4 +28,4 @@ class WriteFiles:
 
     def _same(self, name: str, text: str) -> bool:
         path = self.context.dir / name
-        return path.is_file() and path.read_text(encoding="utf-8") == text
+        return path.is_file() and path.read_bytes() == text.encode()

@@ -26,16 +26,15 @@ def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_going_back_needs_no_token_that_only_starting_needs(compose):
     """Compose refuses every command while a `${HF_TOKEN:?}` of its file is not set."""
     assert [line[:16] for line in compose.logs()] == ["token not-used: "]
-    assert compose.ps()[1] == "not-used:"
+    assert compose.services()[1] == "not-used:"
 
 
 def test_starting_does(compose):
     lines: list[str] = []
     compose.up(["vllm-a"], on_line=lines.append)
     assert lines[0].startswith("token none: ")
-    assert compose.services()[1] == "none:"
 
 
 def test_a_token_that_is_there_is_used(compose, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "given")
-    assert compose.ps()[1] == "given:"
+    assert compose.services()[1] == "given:"

@@ -92,24 +92,9 @@ def test_a_gateway_that_is_away_is_explained() -> None:
         raise httpx.ConnectError("refused", request=request)
 
     client = gateway(answer)
-    assert not client.healthy()
     with pytest.raises(MigrateError, match="does not answer") as caught:
         client.hold(on=True, seconds=5)
     assert "migrate logs" in caught.value.hint
-
-
-def test_waiting_for_health_ends_at_the_deadline() -> None:
-    now = [0.0]
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        now[0] += seconds
-
-    with pytest.raises(MigrateError, match="within 1 s"):
-        always(503).wait_healthy(1, clock=lambda: now[0], sleep=sleep)
-    assert now[0] >= 1
-    always(200).wait_healthy(1, clock=lambda: 0, sleep=lambda _: pytest.fail("no need to wait"))
 
 
 def test_the_log_is_read_page_by_page() -> None:

@@ -115,7 +115,7 @@ def test_facts_that_cannot_be_read_are_told(tmp_path, text):
     (space.state_dir / "facts.json").write_text(text)
     with pytest.raises(MigrateError, match="cannot be read") as caught:
         space.facts()
-    assert caught.value.hint == "run: migrate plan"
+    assert caught.value.hint == "move it away, then run: migrate plan"
 
 
 def test_evidence_expires_with_what_it_depends_on_and_only_that():

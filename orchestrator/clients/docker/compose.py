@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,19 +19,9 @@ class Compose:
         """Has Compose accept the files; needs no daemon. MigrateError carries Compose's own words."""
         self._cli.compose("config", "--quiet")
 
-    def up(
-        self,
-        services: Sequence[str] = (),
-        *,
-        wait: bool = False,
-        no_deps: bool = False,
-        timeout_s: int | None = None,
-        on_line: Progress | None = None,
-    ) -> None:
-        """Creates and starts in the background; with `wait` until running or healthy (MigrateError after timeout_s)."""
+    def up(self, services: Sequence[str] = (), *, no_deps: bool = False, on_line: Progress | None = None) -> None:
+        """Creates and starts in the background; what runs as the files say is left alone."""
         args = ["up", "--detach", "--no-build", *(["--no-deps"] if no_deps else [])]
-        if wait:
-            args += ["--wait", *(["--wait-timeout", str(timeout_s)] if timeout_s else [])]
         for _, line in self._cli.compose_lines(*args, *services):
             if on_line:
                 on_line(line)
@@ -41,42 +30,18 @@ class Compose:
         """Creates the containers without starting them, so that a later start is quick."""
         self._cli.compose("up", "--no-start", "--no-build", *(["--no-deps"] if no_deps else []), *services)
 
-    def start(self, *services: str) -> None:
-        self._cli.compose("start", *services)
-
     def stop(self, *services: str, grace_s: int | None = None) -> None:
         """Stops services (all when none is named); each gets grace_s seconds (default: its own) to finish."""
         self._cli.compose("stop", *(["--timeout", grace_s] if grace_s is not None else []), *services)
 
-    def restart(self, *services: str) -> None:
-        self._cli.compose("restart", *services)
-
     def down(self, *, volumes: bool = False) -> None:
         self._cli.compose("down", "--remove-orphans", *(["--volumes"] if volumes else []))
 
-    def pull(self, services: Sequence[str] = (), on_line: Progress | None = None) -> None:
-        for _, line in self._cli.compose_lines("pull", *services):
-            if on_line:
-                on_line(line)
-
-    def ps(self) -> list[str]:
-        """Ids of all containers of the project, stopped ones included."""
-        return self._cli.compose("ps", "--all", "--quiet").split()
-
     def services(self) -> list[str]:
         return self._cli.compose("config", "--services").split()
-
-    def images(self) -> dict[str, str]:
-        """Service -> image as the files ask for it."""
-        config = json.loads(self._cli.compose("config", "--format", "json"))
-        return {name: one.get("image", "") for name, one in config.get("services", {}).items()}
 
     def logs(self, services: Sequence[str] = (), *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         """Log lines of the services, each with its service's name in front."""
         args = ["logs", "--no-color", *(["--tail", str(tail)] if tail is not None else [])]
         for _, line in self._cli.compose_lines(*args, *(["--follow"] if follow else []), *services):
             yield line
-
-    def exec(self, service: str, command: Sequence[str]) -> str:
-        """Standard output of a command run inside a service's container; MigrateError when it fails."""
-        return self._cli.compose("exec", "--no-TTY", service, *command)

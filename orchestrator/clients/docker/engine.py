@@ -225,9 +225,6 @@ class Docker:
         words += ["--file", str(dockerfile)] if dockerfile else []
         return (line for _, line in self._cli.docker_lines("build", "--tag", tag, *words, context))
 
-    def image_remove(self, image: str) -> None:
-        self._cli.docker("image", "rm", image)
-
     # Volumes
 
     def volumes(self, project: str) -> list[str]:
@@ -254,9 +251,6 @@ class Docker:
     def connect(self, network: str, container: str, aliases: Sequence[str] = ()) -> None:
         words = [word for alias in aliases for word in ("--alias", alias)]
         self._cli.docker("network", "connect", *words, network, container)
-
-    def disconnect(self, network: str, container: str) -> None:
-        self._cli.docker("network", "disconnect", "--force", network, container)
 
     def gateway_address(self, network: str = "bridge") -> str:
         """The host's own IPv4 address on a Docker network; empty when it has none."""
