@@ -14,7 +14,7 @@ remember_host() {  # what `forget_host` puts back; taken before the first start 
 }
 
 others_mount() { grep -qs " $short " /proc/[0-9]*/mountinfo; }
-others_run() { grep -qsx dockerd /proc/[0-9]*/comm; }  # asked when ours has stopped
+others_run() { grep -qs '^[0-9]* (dockerd) [^Z]' /proc/[0-9]*/stat; }  # asked when ours has stopped
 
 before() { sed -n "s/^$1=//p" "$home/host-before" 2>/dev/null || true; }
 
@@ -31,8 +31,8 @@ our_bridges() {
 forget_host() {
   local name
   [ -e "$home/host-before" ] || return 0
-  delete_rules nat "[ /]${pool/./[.]}[.]| ($(our_bridges | paste -sd'|')) "
-  delete_rules filter "[ /]${pool/./[.]}[.]| ($(our_bridges | paste -sd'|')) "
+  delete_rules nat "[ /]${pool/./[.]}[.]| ($({ echo "$bridge"; our_bridges; } | paste -sd'|')) "
+  delete_rules filter "[ /]${pool/./[.]}[.]| ($({ echo "$bridge"; our_bridges; } | paste -sd'|')) "
   for name in $(our_bridges); do inner ip link del "$name" || true; done
   if ! others_run; then
     [ "$(before chains)" != 0 ] || remove_chains
