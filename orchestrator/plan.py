@@ -72,6 +72,7 @@ def _up(spec: Spec, states: States) -> Iterator[Step]:
     yield Step("start-service", "guard", "lowers the weight of a hung or dead engine")
     if spec.ollama.pinned:
         yield Step("start-service", "preload", f"keeps {', '.join(spec.ollama.pinned)} loaded in Ollama")
+    yield Step("remove-unused", "engines", "migrate.yaml does not name them any more")
     for name, engine in spec.engines.items():
         state = states.engines.get(name, EngineState.ABSENT)
         yield Step("start-engine", name, f"{engine.repo} is {state}", note="one at a time, after Ollama")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -79,6 +80,21 @@ class Gateway(_Section):
     listen: str = Field("127.0.0.1", description="bind address, exactly the original's")
     port: Port = 11434
     control_port: Port = Field(11480, description="control door, always on loopback")
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        try:
+            ipaddress.ip_address(listen)
+        except ValueError:
+            raise ValueError("should be an IP address such as 127.0.0.1 or 0.0.0.0") from None
+        return listen
+
+    @model_validator(mode="after")
+    def _apart(self) -> Gateway:
+        if self.port == self.control_port:
+            raise ValueError("port and control_port should differ")
+        return self
 
 
 class Images(_Section):

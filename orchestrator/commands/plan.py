@@ -50,9 +50,10 @@ def plan(
         proposal = propose(space.dir.resolve().name, facts, models or None, _overrides(cpu=cpu))
     spec = written or _spec(proposal)
     sums = proof(spec, facts, load_catalog(), _running(spec, facts, docker))
-    if sums.problems:
+    absent = [line for line in sums.unknown if line.startswith("GPU ")] if facts.gpus else []
+    if sums.problems or absent:
         raise MigrateError(
-            "the plan does not fit: " + sums.problems[0], evidence=str(sums),
+            "the plan does not fit: " + [*sums.problems, *absent][0], evidence=str(sums),
             hint=f"change {space.spec_path}, or take smaller or fewer models", code=ExitCode.GATE,
         )
     checked = _write(console, space, spec, facts, docker, proposal)
@@ -175,6 +176,10 @@ def _report(
     lines += ["", f"written to {near(space.dir)} ({accepted})", "", "steps of migrate up", str(steps), ""]
     if not spec.migrating():
         lines.append("nothing is to migrate: every model stays on Ollama")
+        return "\n".join(lines)
+    if spec.ollama.container is None:
+        lines.append("Ollama is not a container of this Docker Engine, so migrate up cannot take its port over.")
+        lines.append("next: run Ollama as a container, then run migrate plan again")
         return "\n".join(lines)
     flag = f" --stack {spec.name}" if space.dir.resolve().name != "main" else ""
     lines.append(f"next: read {near(space.spec_path)}, then run: migrate up{flag}")

@@ -21,6 +21,7 @@ class Side:
 
     requests: int
     bad: int
+    refusing: int   # complete answers with a status of 400 or more: explicit, but not what was asked for
     outcomes: dict[str, int]
     ttft_p50: float | None
     ttft_p95: float | None
@@ -48,6 +49,7 @@ def side_of(records: Iterable[Mapping[str, Any]], side: str) -> Side:
     outcomes: dict[str, int] = {}
     ttft: list[float] = []
     total: list[float] = []
+    refusing = 0
     for record in records:
         if record.get("forced") or record.get("outcome") == "client_left":
             continue
@@ -58,12 +60,15 @@ def side_of(records: Iterable[Mapping[str, Any]], side: str) -> Side:
             continue
         outcome = str(record["outcome"])
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        if outcome == "complete" and int(record.get("status", 0)) < 400:
+        if outcome == "complete" and int(record.get("status", 0)) >= 400:
+            refusing += 1
+        elif outcome == "complete":
             total.append(float(record["total_ms"]))
             if record.get("ttft_ms") is not None:
                 ttft.append(float(record["ttft_ms"]))
     number = sum(outcomes.values())
-    return Side(number, number - outcomes.get("complete", 0), outcomes, _p(ttft, 50), _p(ttft, 95), _p(total, 50))
+    bad = number - outcomes.get("complete", 0)
+    return Side(number, bad, refusing, outcomes, _p(ttft, 50), _p(ttft, 95), _p(total, 50))
 
 
 def judge(
@@ -80,8 +85,13 @@ def judge(
     if needed:
         return Judgement("inconclusive", (f"{needed} more vLLM requests needed",), vllm, ollama, needed)
     share = vllm.bad / vllm.requests if vllm.requests else 0.0
-    if share > thresholds.error_rate:
-        reason = f"{vllm.bad} of {vllm.requests} vLLM requests were bad: too few to tell chance from fault"
+    refused = _share(vllm) - _share(ollama)
+    if share > thresholds.error_rate or refused > thresholds.error_rate:
+        count = f"{vllm.bad} of {vllm.requests} vLLM requests were bad" if share > thresholds.error_rate else (
+            f"{vllm.refusing} of {vllm.requests} vLLM answers were refusals (4xx), Ollama's {ollama.refusing} of "
+            f"{ollama.requests}"
+        )
+        reason = f"{count}: too few to tell chance from fault"
         return Judgement("inconclusive", (reason,), vllm, ollama, max(1, vllm.requests))
     return Judgement("pass", (_fine(vllm, ollama),), vllm, ollama)
 
@@ -96,6 +106,12 @@ def _broken(vllm: Side, ollama: Side, limits: Thresholds, least: int) -> list[st
                 f"{vllm.bad} of {vllm.requests} vLLM requests were bad ({kinds}): more than "
                 f"{limits.error_rate:.1%} beyond chance"
             )
+        refusals = stats.wilson(vllm.refusing, vllm.requests, confidence=0.90)
+        if vllm.refusing >= 2 and refusals.low > limits.error_rate + _share(ollama):
+            reasons.append(
+                f"{vllm.refusing} of {vllm.requests} vLLM answers were refusals (4xx), on Ollama {ollama.refusing} of "
+                f"{ollama.requests}: more than {limits.error_rate:.1%} beyond chance"
+            )
     if vllm.requests < max(least, 5):
         return reasons
     if limits.ttft_p95 is not None and vllm.ttft_p95 is not None and vllm.ttft_p95 > limits.ttft_p95 * 1000:
@@ -104,6 +120,10 @@ def _broken(vllm: Side, ollama: Side, limits: Thresholds, least: int) -> list[st
         reasons += _slower("TTFT", vllm.ttft_p50, ollama.ttft_p50, limits.ttft_ratio)
         reasons += _slower("total time", vllm.e2e_p50, ollama.e2e_p50, limits.e2e_ratio)
     return reasons
+
+
+def _share(side: Side) -> float:
+    return side.refusing / side.requests if side.requests else 0.0
 
 
 def _slower(what: str, new: float | None, old: float | None, limit: float | None) -> list[str]:

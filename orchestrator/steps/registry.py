@@ -13,6 +13,7 @@ from orchestrator.steps.remove import RemoveStack
 from orchestrator.steps.services import StartEngine, StartService, StopEngine
 from orchestrator.steps.takeover import OpenGateway, Restore, TakeOver
 from orchestrator.steps.traffic import Shift, Unshift
+from orchestrator.steps.unused import RemoveUnused
 from orchestrator.steps.verify import Health, LoadGate, ParityGate, VectorGate
 
 Maker = Callable[[Context, Step], Action]
@@ -27,6 +28,7 @@ MAKERS: dict[str, Maker] = {
     "restore": lambda context, _: Restore(context),
     "start-engine": lambda context, step: StartEngine(context, step.target),
     "stop-engine": lambda context, step: StopEngine(context, step.target),
+    "remove-unused": lambda context, _: RemoveUnused(context),
     "check-health": lambda context, step: Health(context, step.target),
     "check-parity": lambda context, step: ParityGate(context, step.target),
     "check-vectors": lambda context, step: VectorGate(context, step.target),

@@ -7,11 +7,13 @@ import json
 import time
 from typing import Any
 
+import yaml
+
 from orchestrator.clients.docker import ContainerFacts
 from orchestrator.decide import startup
 from orchestrator.errors import MigrateError, WrongState
 from orchestrator.events import Kind
-from orchestrator.state import EngineState, Event, RouteState
+from orchestrator.state import EngineState, Event, RouteState, StackState
 from orchestrator.steps import Context
 from orchestrator.stop import poll
 
@@ -66,6 +68,7 @@ class StartService:
         return bool(is_up(found) and same and found and same.data == self._identity(found))
 
     def do(self) -> dict[str, Any]:
+        self._serves_nobody()
         self.context.compose.up([self.service], no_deps=True)
         found = poll(self._healthy, self.timeout_s, self.context.stop)
         if found is None:
@@ -94,9 +97,23 @@ class StartService:
         self.context.say(f"start-service {self.service}", f"waiting for its healthcheck ({text})", Kind.WAIT)
         return None
 
+    def _serves_nobody(self) -> None:
+        """Refuse to re-create the stack's Ollama while it has the traffic: its one restart is in the take-over."""
+        last = self.context.journal.last("service", self.service)
+        found = container_of(self.context, self.service)
+        taken_over = self.context.journal.states().stack is StackState.TAKEN_OVER
+        if not (self.service == "ollama" and taken_over and is_up(found) and last and found):
+            return
+        if last.data["compose"] != self._identity(found)["compose"]:
+            raise WrongState(
+                "Ollama serves live traffic and its part of migrate.yaml has changed",
+                hint="undo the change, or give the port back first: migrate rollback --restore, then migrate up",
+            )
+
     def _identity(self, found: ContainerFacts) -> dict[str, str]:
-        compose = (self.context.dir / "compose.yaml").read_bytes()
-        return {"container": found.id, "compose": hashlib.sha256(compose).hexdigest()}
+        compose = yaml.safe_load((self.context.dir / "compose.yaml").read_text(encoding="utf-8"))
+        section = json.dumps(compose["services"].get(self.service), sort_keys=True)
+        return {"container": found.id, "compose": hashlib.sha256(section.encode()).hexdigest()}
 
     def _log(self) -> str:
         found = container_of(self.context, self.service)

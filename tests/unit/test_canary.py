@@ -63,7 +63,7 @@ def test_the_numbers_are_kept_with_the_verdict():
     found = judge([*records("3 vllm complete ttft=[10, 20, 30] total=[1, 2, 3]"), *records("1 vllm truncated")],
                   Thresholds(), 1).as_dict()  # fmt: skip
     assert found["vllm"] == {
-        "requests": 4, "bad": 1, "outcomes": {"complete": 3, "truncated": 1},
+        "requests": 4, "bad": 1, "refusing": 0, "outcomes": {"complete": 3, "truncated": 1},
         "ttft_p50": 20.0, "ttft_p95": 29.0, "e2e_p50": 2.0,
     }  # fmt: skip
     assert found["ollama"]["requests"] == 0

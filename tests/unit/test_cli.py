@@ -245,7 +245,7 @@ def test_plan_without_docker_writes_the_stack_and_says_what_it_could_not_check(p
     assert "Docker is not installed" in done.stderr
     assert "not checked" in done.stderr
     assert "#1 " in done.stdout
-    assert "next: read" in done.stdout
+    assert "next: run Ollama as a container" in done.stdout
     written = files(folder)
     for name in ("migrate.yaml", "compose.yaml", "gateway/nginx.conf", "secrets/control.token"):
         assert f"stacks/main/{name}" in written
@@ -443,6 +443,8 @@ def test_ctrl_c_while_looking_ends_with_130(tmp_path):
             [sys.executable, "-m", "orchestrator", "plan", "--ollama", f"http://127.0.0.1:{server.getsockname()[1]}"],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={"PATH": "", "PYTHONPATH": str(ROOT)},
+                # A job in the background is started with SIGINT ignored, and its children would be too.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )  # fmt: skip
         connection, _ = server.accept()
         process.send_signal(signal.SIGINT)

@@ -205,7 +205,7 @@ def test_sigterm_without_a_timeout_leaves_streams_hanging(vllm) -> None:
     while True:
         try:
             socket.create_connection(("127.0.0.1", stopping.port), 5).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # the listener closes while one knocks
             break
     assert stopping.process.poll() is None, "it waits for its clients"
     answer.close()
