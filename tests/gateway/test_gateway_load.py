@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -73,3 +74,31 @@ def test_streams_outlive_changes_of_weight(bench: Bench) -> None:
         assert all(stream.result(30) == b"".join(parts) for stream in waiting)
     bench.nginx.record(32)
     assert Counter(record["outcome"] for record in bench.nginx.records()) == {"complete": 32}
+
+
+def test_the_log_is_kept_below_a_size_and_read_on(bench: Bench) -> None:
+    path = bench.nginx.etc / "config.json"
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"log": {"most": 3000, "every": 0.1}}))
+    bench.nginx.remove()
+    bench.nginx.start()
+    old = bench.nginx.state / "access.jsonl.1"
+    try:
+        at = 0
+        for _ in range(400):
+            bench.chat()
+            at = max(at, int(bench.nginx.ask("GET", f"/control/log?from={at}").headers["X-Next"]))
+            if old.exists() and bench.nginx.records():
+                break
+        kept = [json.loads(line) for line in old.read_text().splitlines()]
+        assert kept
+        page = bench.nginx.ask("GET", f"/control/log?from={at + 10**9}")
+        ids = [json.loads(line)["id"] for line in page.text.splitlines()]
+        assert ids
+        assert not {one["id"] for one in kept} & set(ids)
+        assert int(page.headers["X-Next"]) == len(page.content)
+    finally:
+        path.write_text(before)
+        bench.nginx.remove()
+        old.unlink(missing_ok=True)
+        bench.nginx.start()

@@ -34,6 +34,8 @@ local function load_config(path)
   assert(config, path .. ': ' .. tostring(why))
   M.stack, M.role = config.stack, config.role
   M.engines, M.routes = config.engines or {}, config.routes or {}
+  local log = config.log or {}
+  M.log_most, M.log_every = log.most or 256 * 1024 * 1024, log.every or 30
   for route, known in pairs(M.routes) do
     assert(M.engines[known.engine], path .. ': routes.' .. route .. ': no engine named ' .. tostring(known.engine))
     by_name[names.canonical(route)] = route

@@ -105,7 +105,7 @@ local function log_page()
   local from = math.max(0, tonumber(ngx.var.arg_from) or 0)
   local file = io.open(state.log_path, 'rb')
   local size = file and file:seek('end') or 0
-  from = math.min(from, size)
+  if from > size then from = 0 end   -- the log was rotated meanwhile
   local text = ''
   if file then
     file:seek('set', from)
