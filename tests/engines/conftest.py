@@ -23,7 +23,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """An Ollama container that owns a port; the engine to come is a real vLLM."""
     docker = Docker()
     if docker.version() is None or not all(docker.image_exists(image) for image in IMAGES):
-        pytest.skip(f"needs a Docker Engine with the images {', '.join(IMAGES)}")
+        pytest.fail(f"needs a Docker Engine with the images {', '.join(IMAGES)}")
     folder: Path = tmp_path_factory.mktemp("real")
     scene = Scene("standin", folder, name="real", ollama="real-ollama", ports=(26000, 26480))
     scene.extra = {

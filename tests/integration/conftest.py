@@ -19,7 +19,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """An Ollama container that owns a port, with nothing planned yet; shared by a module's tests, in their order."""
     docker = Docker()
     if docker.version() is None or not all(docker.image_exists(image) for image in IMAGES):
-        pytest.skip(f"needs a Docker Engine with the images {', '.join(IMAGES)}")
+        pytest.fail(f"needs a Docker Engine with the images {', '.join(IMAGES)}")
     folder: Path = tmp_path_factory.mktemp("stage")
     scene = Scene("standin", folder, name=NAME, ollama=f"{NAME}-ollama", ports=(25000, 25480))
     stage = Stage(scene)

@@ -90,7 +90,7 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     ip = "" if "0.0.0.0" in listen else listen[0]
     docker = Docker()
     if docker.version() is None or not docker.image_exists(IMAGE):
-        pytest.skip(f"needs a Docker Engine with the image {IMAGE}")
+        pytest.fail(f"needs a Docker Engine with the image {IMAGE}")
     stack = f"swaptest-{uuid.uuid4().hex[:6]}"
     world = World(docker, stack, tmp_path, free_port(), listen)
     gateway = {

@@ -45,7 +45,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The machine; the tests below go through one migration in their order."""
     found = Docker()
     if found.version() is None or not all(found.image_exists(image) for image in IMAGES):
-        pytest.skip(f"needs a Docker Engine with the images {', '.join(IMAGES)}")
+        pytest.fail(f"needs a Docker Engine with the images {', '.join(IMAGES)}")
     if "could not select device driver" in docker("run", "--rm", "--gpus", "device=0", VLLM, "--version", check=False):
         pytest.skip("this Docker Engine has no driver for GPUs, not even a pretended one")
     folder = tmp_path_factory.mktemp("vram")

@@ -100,7 +100,7 @@ def test_a_smaller_gpu_is_refused(folder: Path) -> None:
 def test_compose_accepts_it_with_the_documented_env(folder: Path, eager: bool, tmp_path: Path) -> None:
     command = compose()
     if command is None:
-        pytest.skip("no Compose v2 plugin on this machine")
+        pytest.fail("no Compose v2 plugin on this machine")
     copy = tmp_path / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("secrets"))
     files = ["-f", "compose.yaml", *(["-f", "compose.eager.yaml"] if eager else [])]
@@ -118,7 +118,7 @@ def test_compose_accepts_it_with_the_documented_env(folder: Path, eager: bool, t
 def test_a_gated_repository_fails_fast_without_a_token(folder: Path, tmp_path: Path) -> None:
     command = compose()
     if command is None:
-        pytest.skip("no Compose v2 plugin on this machine")
+        pytest.fail("no Compose v2 plugin on this machine")
     gated = any(engine.gated for engine in load_spec(folder / "migrate.yaml").engines.values())
     shutil.copytree(folder, tmp_path / "s", ignore=shutil.ignore_patterns("secrets", ".env"))
     clean = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"}
