@@ -7,8 +7,9 @@ import pytest
 STAGED = ("test_kill.py", "test_faults.py")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give xdist two queues of tests on the Docker Engine."""
+    """Give xdist two queues of tests on the Docker Engine; before xdist itself looks for them."""
     for item in items:
         if item.get_closest_marker("docker"):
             group = "staged" if item.path.name in STAGED else "others"
