@@ -21,7 +21,9 @@ demo: venv ## a whole migration under load (ENGINE=vllm: with the real vLLM; PRO
 test: lint ## lint and all tests but the long ones, on a real Docker Engine and a real vLLM
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not docker and not full"
 	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && \
-	  $(PY) -m pytest -q -n 2 --dist loadgroup -m "docker and not alone and not full" && \
+	  { $(PY) -m pytest -q -m "staged and not full" & beside=$$!; \
+	    $(PY) -m pytest -q -m "docker and not staged and not alone and not full"; rest=$$?; \
+	    wait $$beside && [ $$rest = 0 ]; } && \
 	  $(PY) -m pytest -q -m "alone and not full"'
 
 test-full: lint ## everything, the long runs too

@@ -24,7 +24,7 @@ from stage import Stage
 from demo.scene import ENGINE, MODEL
 from orchestrator.clients.docker import RunSpec
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.staged]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,7 +19,7 @@ from demo.scene import ENGINE, MODEL
 SEED = int(os.environ.get("KILL_SEED", "5"))
 SAMPLE = int(os.environ.get("KILL_MOMENTS", "2"))
 FULL = 10
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.staged]
 # The steps of `up`, and how long a moment within each may lie after its beginning, in seconds.
 UP = {
     "write-files": 1, "start-ollama": 5, "start-service adapter": 4, "take-over": 20, "start-service guard": 4,
