@@ -58,6 +58,9 @@ class Gpu:
     free: int
     compute_capability: float
     processes: int = 0
+    mig: bool = False           # this is a MIG instance, not a whole GPU
+    display: bool = False       # a screen hangs on it: its use of memory moves
+    vendor: str = "nvidia"      # or amd, apple: seen, not used
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,80 @@ class OllamaFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """The machine itself; sizes in bytes, None where it could not be seen."""
+
+    system: str = ""            # Linux, Darwin, Windows
+    machine: str = ""           # x86_64, arm64
+    wsl: bool = False
+    ram: int | None = None
+    ram_free: int | None = None
+    shm: int | None = None
+    disk_free: dict[str, int] = field(default_factory=dict)     # path -> bytes on its mount
+    cpus: int | None = None
+    open_files: int | None = None       # soft limit of file descriptors
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Order statistics of one quantity (nearest rank); None where n is too small to say."""
+
+    n: int = 0
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    peak: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What callers really did, and how we know. Times in seconds, shares 0-1; health probes are left out."""
+
+    source: str = "none"        # log, watch, stated, none
+    origin: str = ""            # file or container, for the report
+    begin: str = ""             # ISO 8601, the first request's start
+    end: str = ""
+    seconds: float = 0.0        # observed span
+    requests: int = 0           # inference requests
+    probes: int = 0             # health probes left out
+    other: int = 0              # listings, pulls, and the like
+    concurrency: Spread = field(default_factory=Spread)     # offered, by overlap; p95 weighted by time while busy
+    seconds_above: dict[str, float] = field(default_factory=dict)   # "3" -> seconds with more than 3 at once
+    peak_by_hour: dict[str, int] = field(default_factory=dict)      # "09" -> peak in that hour of the day
+    latency: Spread = field(default_factory=Spread)
+    over_30s: float = 0.0       # share of inference requests
+    errors: int = 0             # status 400 and above, cancelled ones apart
+    busy: int = 0               # status 503
+    cancelled: int = 0          # status 499
+    requests_per_minute: float = 0.0    # highest minute
+    callers: dict[str, int] = field(default_factory=dict)           # address -> inference requests
+    paths: dict[str, int] = field(default_factory=dict)             # path -> requests
+    native: float | None = None         # share of inference requests on /api/*; the rest on /v1
+    prompt_tokens: Spread = field(default_factory=Spread)
+    output_tokens: Spread = field(default_factory=Spread)
+    sampling: dict[str, dict[str, int]] = field(default_factory=dict)   # option -> value -> requests
+    models: dict[str, int] | None = None        # use per model; None: nothing in the evidence tells
+    largest_context: int | None = None          # largest n_ctx_slot or num_ctx seen
+    truncated: int = 0          # prompts that Ollama cut silently
+    queue_hours_per_week: float | None = None   # waiting beyond the uncontended median, per 7 days
+    lines: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)   # why a line was not understood -> count
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One place in source or configuration that talks to Ollama."""
+
+    path: str
+    line: int
+    kind: str           # url, port, sdk, native, env
+    text: str
+    works: bool         # unchanged behind the gateway
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DockerFacts:
     engine: str
     compose: str
@@ -103,3 +180,8 @@ class Facts:
     gpu_problem: str = ""   # why there is none; a fact, not an error
     docker: DockerFacts | None = None
     driver: str = ""
+    cuda: str = ""          # newest CUDA that the driver runs, such as 12.8
+    host: Host = field(default_factory=Host)
+    traffic: Traffic = field(default_factory=Traffic)
+    callers: tuple[Caller, ...] = ()
+    proxy: str = ""         # what stands in front of Ollama with authentication, if that was noticed
