@@ -106,6 +106,15 @@ class Images(_Section):
     python: str = Field("python:3.11-slim-bookworm", description="base on which the sidecar is built")
 
 
+class Vllm(_Section):
+    """What the user says to vLLM directly; it wins over what is rendered, and is checked first."""
+
+    args: tuple[str, ...] = Field((), description="flags of `vllm serve`, one argument each")
+    env: dict[str, str] = Field(default_factory=dict, description="environment of the container; no secrets")
+    speculative: dict[str, Any] | None = Field(None, description="--speculative-config, as a mapping")
+    chunked_prefill: bool | None = Field(None, description="vLLM's own default where it is not said")
+
+
 class Engine(_Section):
     """One vLLM: a repository, its revision and quantisation."""
 
@@ -127,8 +136,9 @@ class Engine(_Section):
     gated: bool = Field(default=False, description="needs HF_TOKEN and an accepted licence")
     start_timeout: Seconds = Field(1800.0, description="how long `up` waits for the engine")
     drain: Seconds = Field(120.0, description="how long a stopping engine may finish its requests")
-    extra_args: tuple[str, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
+    vllm: Vllm = Vllm()
+    extra_args: tuple[str, ...] = Field((), description="older name of vllm.args")
+    env: dict[str, str] = Field(default_factory=dict, description="older name of vllm.env")
     volumes: tuple[str, ...] = ()
     image: str | None = Field(None, description="overrides images.vllm")
 

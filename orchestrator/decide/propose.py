@@ -47,14 +47,15 @@ def propose(
     catalog, overrides = catalog or load(), overrides or {}
     moving, stays = _sorted_out(facts, models, catalog, overrides)
     context, told = today.context(facts)
-    notes = [told]
+    sequences, why = today.sequences(facts)
+    notes = [told, why]
     if overrides.get("accelerator") == "cpu":
         data, engines = _on_cpu(moving, min(context, 8192))
     elif not _usable(facts):
         notes.append(facts.gpu_problem or "no GPU that vLLM can use: its CPU build is proposed, for a rehearsal")
         data, engines = _on_cpu(moving, min(context, 8192))
     else:
-        data, engines, refused = _on_gpus(moving, facts, catalog, context, notes)
+        data, engines, refused = _on_gpus(moving, facts, catalog, (context, sequences), notes)
         stays |= refused
     data = {"version": 1, "name": name, **today.around(facts, data.pop("ollama", {}), notes), **data}
     spec = parse_spec(json.dumps(_laid_over(data, overrides)), "the proposal")
@@ -93,12 +94,13 @@ def _sorted_out(
 
 
 def _on_gpus(
-    moving: list[Mapping], facts: Facts, catalog: Catalog, context: int, notes: list[str]
+    moving: list[Mapping], facts: Facts, catalog: Catalog, needed: tuple[int, int], notes: list[str]
 ) -> tuple[dict[str, Any], dict[str, tuple[str, ...]], dict[str, str]]:
     loaded = [one.name for one in facts.ollama.loaded]
     names = {canonical(model): model for model in (*(one.model for one in moving), *loaded)}
     primary = list({one.repo: one for one in reversed(moving)}.values())[::-1]
-    found, length = _placed(primary, tuple(names.values()), facts, catalog, context)
+    context = needed[0]
+    found, length = _placed(primary, tuple(names.values()), facts, catalog, needed)
     if length < context and found.placed:
         notes.append(f"context {length} instead of {context}, on both sides: with more they do not fit")
     refused = {one.model: found.refused[first.model] for one in moving for first in primary
@@ -110,16 +112,20 @@ def _on_gpus(
 
 
 def _placed(
-    moving: list[Mapping], pinned: tuple[str, ...], facts: Facts, catalog: Catalog, context: int
+    moving: list[Mapping], pinned: tuple[str, ...], facts: Facts, catalog: Catalog, needed: tuple[int, int]
 ) -> tuple[Placement, int]:
     """Return the placement with the longest context that refuses fewest models."""
     others = others_on(facts.gpus, facts.ollama.loaded)
     container, parallel = facts.ollama.container, today.parallel(facts)
     tries = []
+    context, sequences = needed
     for length in dict.fromkeys([context, *(size for size in _CONTEXTS if size < context)]):
         ollama, _ = pinned_bytes(pinned, facts, catalog, length, parallel)
         prefer = (container.gpus or ()) if container else ()
-        tries.append((place(moving, facts.gpus, others, ollama, context=length, prefer=prefer), length))
+        found = place(
+            moving, facts.gpus, others, ollama, context=length, max_num_seqs=sequences, prefer=prefer
+        )
+        tries.append((found, length))
         if not tries[-1][0].refused:
             break
     return min(tries, key=lambda one: (len(one[0].refused), -one[1]))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from orchestrator.decide.vram import GIB
 from orchestrator.facts import Facts
 
+_SEQUENCES = 16
 _UNSTATED = 32768   # the longest context that is planned for without a sign that it is needed
 
 
@@ -23,13 +24,26 @@ def parallel(facts: Facts) -> int:
 
 
 def context(facts: Facts) -> tuple[int, str]:
-    """Return the context that clients have today, and where that is known from."""
+    """Return the context that clients have today, in tokens, and where that is known from.
+
+    The largest that anything shows is kept: what Ollama holds today must not overflow in vLLM.
+    """
+    seen: list[tuple[int, str]] = []
     stated = _number(facts, "OLLAMA_CONTEXT_LENGTH")
     if stated:
-        return max(256, stated), f"context {stated}: today's OLLAMA_CONTEXT_LENGTH"
-    loaded = [one.context_length for one in facts.ollama.loaded if one.context_length]
-    if loaded:
-        return max(loaded), f"context {max(loaded)}: that of the models loaded now"
+        seen.append((max(256, stated), "today's OLLAMA_CONTEXT_LENGTH"))
+    if facts.traffic.largest_context:
+        seen.append((max(256, facts.traffic.largest_context), "the largest in the log of requests"))
+    for model in facts.ollama.models:
+        asked = model.parameters.get("num_ctx")
+        if isinstance(asked, int | float) and not isinstance(asked, bool) and asked >= 256:
+            seen.append((int(asked), f"num_ctx in the Modelfile of {model.name}"))
+    if not stated:
+        now = [one.context_length for one in facts.ollama.loaded if one.context_length]
+        seen += [(size, "that of the models loaded now") for size in now]
+    if seen:
+        size, where = max(seen, key=lambda one: one[0])
+        return size, f"context {size}: {where}"
     total = sum(gpu.total for gpu in facts.gpus)
     default = 262144 if total >= 47 * GIB else 32768 if total >= 23 * GIB else 4096
     size = min(default, _UNSTATED)
@@ -37,6 +51,16 @@ def context(facts: Facts) -> tuple[int, str]:
     if size < default:
         told += f" is {default}, but nothing shows that more is used"
     return size, told
+
+
+def sequences(facts: Facts) -> tuple[int, str]:
+    """Return max_num_seqs, and why: twice the measured or stated peak in steps of 8, else 16."""
+    peak = facts.traffic.concurrency.peak
+    if not peak:
+        return _SEQUENCES, f"max_num_seqs {_SEQUENCES}: no evidence of concurrency; enough for 5-10 users (cited, S3)"
+    wanted = min(256, max(8, -(-int(2 * peak) // 8) * 8))
+    word = "stated" if facts.traffic.source == "stated" else "measured"
+    return wanted, f"max_num_seqs {wanted}: twice the {word} peak of {peak:.0f} at once, in steps of 8"
 
 
 def around(facts: Facts, ollama: dict[str, Any], notes: list[str]) -> dict[str, Any]:
