@@ -15,7 +15,7 @@ _LEAN_CONTEXT = 8192    # up to here speed is given up before context
 _Option = tuple[str, str, tuple[str, ...], Ask, tuple[str, ...]]     # repository, scheme, GPUs, ask, reasons
 HELP = (
     "another GPU, a shorter context, or a smaller model on the Ollama side would help; taking turns on one GPU "
-    "(one engine resident at a time) is not offered yet"
+    "(a hand-over: one engine resident at a time) is not offered yet."
 )
 
 

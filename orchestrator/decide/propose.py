@@ -103,7 +103,8 @@ def _on_gpus(
     found, length = _placed(primary, tuple(names.values()), facts, catalog, needed)
     if length < context and found.placed:
         notes.append(f"context {length} instead of {context}, on both sides: with more they do not fit")
-    refused = {one.model: found.refused[first.model] for one in moving for first in primary
+    alone = {first.model: _alone(first, facts, needed) for first in primary if first.model in found.refused}
+    refused = {one.model: f"{found.refused[first.model]} {alone[first.model]}" for one in moving for first in primary
                if first.repo == one.repo and first.model in found.refused}  # fmt: skip
     left = [one for one in moving if one.model not in refused]
     data, engines = _engines(left, {one.mapping.repo: one for one in found.placed})
@@ -129,6 +130,18 @@ def _placed(
         if not tries[-1][0].refused:
             break
     return min(tries, key=lambda one: (len(one[0].refused), -one[1]))
+
+
+def _alone(mapping: Mapping, facts: Facts, needed: tuple[int, int]) -> str:
+    """Say whether the engine fits when Ollama holds nothing: the last rung, one side resident at a time."""
+    others = others_on(facts.gpus, facts.ollama.loaded)
+    for length in dict.fromkeys([needed[0], *(size for size in _CONTEXTS if size < needed[0])]):
+        found = place([mapping], facts.gpus, others, 0, context=length, max_num_seqs=needed[1])
+        if found.placed:
+            one = found.placed[0]
+            where = f"GPU {', '.join(one.gpus)} with {length} tokens"
+            return f"Alone, with Ollama's models unloaded, {one.repo} would fit on {where}: a hand-over."
+    return "It does not fit alone either: a hand-over would not help."
 
 
 def _pinned(found: Placement, facts: Facts, names: tuple[str, ...], context: int) -> dict[str, Any]:
