@@ -21,6 +21,7 @@ from yaml.constructor import ConstructorError
 
 from orchestrator.errors import UsageError
 from orchestrator.names import canonical
+from orchestrator.spec_needs import Needs
 
 _SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
@@ -226,6 +227,7 @@ class Spec(_Section):
     parity: Parity = Parity()
     load: Load = Load()
     cutover: Cutover = Cutover()
+    needs: Needs = Needs()
 
     @model_validator(mode="after")
     def _joined(self) -> Spec:
