@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from orchestrator.decide.vllm_args import merge
+from orchestrator.decide.vllm_named import named
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical
 from orchestrator.spec import Engine, Spec
@@ -59,7 +61,14 @@ def command(spec: Spec, name: str, facts: Facts | None, *, eager: bool = False) 
     flags += _behaviour(engine, model_of(facts, routes_of(spec, name)[0]))
     if eager or engine.enforce_eager:
         flags.append("--enforce-eager")
-    return [*flags, "--shutdown-timeout", str(math.ceil(engine.drain)), *engine.extra_args]
+    flags += ["--shutdown-timeout", str(math.ceil(engine.drain))]
+    return merge(flags, user_flags(engine))
+
+
+def user_flags(engine: Engine) -> list[str]:
+    """Return what the spec says to vLLM in vLLM's own words."""
+    said = named(engine.vllm.speculative, chunked_prefill=engine.vllm.chunked_prefill)
+    return [*said, *engine.extra_args, *engine.vllm.args]
 
 
 def _value(flag: str, value: Any, unless: Any = None) -> list[str]:
@@ -105,7 +114,7 @@ def environment_of(spec: Spec, engine: Engine) -> dict[str, str]:
         found["HF_TOKEN"] = "${HF_TOKEN:?" + why + "}"
     if engine.repo.startswith("/"):
         found["HF_HUB_OFFLINE"] = "1"
-    return found | engine.env
+    return found | engine.env | engine.vllm.env
 
 
 def volumes_of(engine: Engine) -> list[str]:
