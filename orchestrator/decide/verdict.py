@@ -56,7 +56,7 @@ def decide(facts: Facts, needs: Needs | None = None, scheme_capability: float | 
     signs = symptoms(facts, needs, load)
     hours = number(facts.traffic.queue_hours_per_week)
     weighed = [
-        *concurrency(load, facts.traffic),
+        *concurrency(load, facts.traffic, needs.users),
         *_symptoms(signs, load),
         *demands(needs, facts, load),
         *size(facts, load),
@@ -104,7 +104,11 @@ def _symptoms(signs: tuple[Symptom, ...], load: Demand) -> list[Reason]:
     if not met and unknown == len(signs):
         return [Reason("symptoms", "none of the six symptoms is known; three would say migrate (S3)", "unknown")]
     text = f"{len(met)} of 6 symptoms met, {unknown} unknown; three or more say migrate (S3)"
-    evidence = "measured" if any(one.evidence == "measured" for one in met or signs) else "asked"
+    measured = sum(one.evidence == "measured" for one in met)
+    if met and 0 < measured < len(met):
+        text += f"; {measured} of them measured, the rest as stated"
+    plain = not met and any(one.evidence == "measured" for one in signs)
+    evidence = "measured" if plain or (met and measured == len(met)) else "asked"
     if len(met) < NEEDED:
         return [Reason("symptoms", text, evidence)]
     if load.usual is None or load.usual >= 3:

@@ -130,11 +130,13 @@ def rank(kind: str) -> int:
     return KINDS.index(kind)
 
 
-def concurrency(load: Demand, traffic: Traffic) -> list[Reason]:
-    """Return what the load says by itself."""
+def concurrency(load: Demand, traffic: Traffic, users: int | None = None) -> list[Reason]:
+    """Return what the load says by itself. `users`: what the spec says, beside a measurement."""
     usual = load.usual
     if usual is None or load.peak is None:
         text = "how many requests come at once is not known, and that decides in every article"
+        if traffic.source not in ("none", "stated", "") and traffic.seconds > 0:
+            text += f"; {duration(traffic.seconds)} without a request are no evidence of a small load"
         return [Reason("concurrency", text, "unknown")]
     points = band(usual)
     if load.peak >= 5 and rank(band(load.peak)) > rank(points):     # short bursts: one step, never to migrate
@@ -143,6 +145,8 @@ def concurrency(load: Demand, traffic: Traffic) -> list[Reason]:
     text = f"{load.peak:g} at once at the peak{p95} ({load.where}); {_agreement(usual)}"
     if load.evidence == "stated":
         text = f"{load.peak:g} at once, as stated in {load.where}, not measured; {_agreement(usual)}"
+    elif users is not None and users != load.peak:
+        text += f"; needs.users says {users}; the measurement counts"
     found = [Reason("concurrency", text, load.evidence, points)]
     if load.evidence == "measured" and 0 < traffic.seconds < _SHORT:
         short = f"the evidence covers only {duration(traffic.seconds)}: a busier hour is not in it"
@@ -153,10 +157,13 @@ def concurrency(load: Demand, traffic: Traffic) -> list[Reason]:
 def _agreement(usual: float) -> str:
     if usual < 3:
         return "no article says leave below 3"
-    leave = sorted({one.source.id for one in cited().of("concurrent") if one.says == "migrate" and usual >= one.at})
-    consider = sorted({one.source.id for one in cited().of("concurrent")
-                       if one.says == "consider" and _within(one, usual)} - set(leave))  # fmt: skip
-    stay = sorted({one.source.id for one in cited().of("concurrent") if one.says == "stay" and _within(one, usual)})
+    leave = _saying("migrate", usual)
+    consider = _saying("consider", usual) - leave
+    stay = _saying("stay", usual) - leave - consider
     named = ((leave, "vLLM"), (consider, "consider"), (stay, "Ollama"))
-    parts = [f"{', '.join(ids)} say{'s' if len(ids) == 1 else ''} {word}" for ids, word in named if ids]
+    parts = [f"{', '.join(sorted(ids))} say{'s' if len(ids) == 1 else ''} {word}" for ids, word in named if ids]
     return "the articles: " + "; ".join(parts)
+
+
+def _saying(says: str, value: float) -> set[str]:
+    return {one.source.id for one in cited().of("concurrent") if one.says == says and _within(one, value)}

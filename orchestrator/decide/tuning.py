@@ -1,0 +1,264 @@
+"""What today's Ollama could be set to, for those who stay: each setting's price in VRAM and what it really does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from orchestrator.decide.tuning_state import KV_BITS, LLAMA_SERVER, State, default_context, footprint, look, seen, whole
+from orchestrator.decide.verdict_parts import number
+from orchestrator.decide.vram import gib
+from orchestrator.facts import Facts
+from orchestrator.names import canonical
+
+_MOST_PARALLEL = 8      # more than that is what vLLM is for; S1's example, too
+_BLIND = 4              # where the free memory is not known
+_ENOUGH = 20            # requests
+_ALLOWS = " is what the free VRAM allows"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable of Ollama's environment. vram_cost: bytes more (or fewer) than today; None: cannot be said.
+
+    `today` names a default as such; `proposed` is the bare value, or `unset`.
+    """
+
+    name: str
+    today: str
+    proposed: str
+    why: str
+    vram_cost: int | None
+    really: str     # what the running version does with it
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is something to set; a context that is only a default is worth pinning."""
+        pinned = self.name == "OLLAMA_CONTEXT_LENGTH" and " (" in self.today
+        return pinned or self.today.split(" ")[0] != self.proposed
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What belongs together: context, parallel requests and the cache's type share one room."""
+
+    context: int
+    context_why: str
+    parallel: int
+    parallel_why: str
+    halved: bool
+
+
+def tuning(facts: Facts) -> list[Setting]:
+    """Return the seven settings, and those that are set to no effect."""
+    state = look(facts)
+    plan = _plan(state)
+    found = [_parallel(state, plan), _loaded(state), _queue(state), _context(state, plan), _flash(state, plan),
+             _cache(state, plan), _keep(state)]  # fmt: skip
+    return [*found, *_useless(state)]
+
+
+def _today(state: State, name: str, default: str) -> str:
+    if state.env is None:
+        return f"{default} (default; Ollama's environment cannot be seen from here)"
+    if name in _withheld(state):
+        return "withheld (its value was not read)"
+    value = state.env.get(name, "").strip()
+    return value or f"{default} (default)"
+
+
+def _withheld(state: State) -> tuple[str, ...]:
+    return state.facts.ollama.container.withheld if state.facts.ollama.container else ()
+
+
+def _bytes(tokens: float, per_token: int | None, bits: float) -> int | None:
+    return None if per_token is None else math.ceil(tokens * per_token * bits / 16)
+
+
+def _plan(state: State) -> _Plan:
+    context, context_why = _wanted_context(state)
+    wanted, why = _wanted_parallel(state)
+    per_token, bits = state.per_token(batched=True), state.kv_bits
+    if wanted <= state.parallel or per_token is None:
+        return _Plan(context, context_why, max(state.parallel, 1) if wanted <= state.parallel else wanted, why, False)
+    if state.room is None:
+        most = max(state.parallel, min(wanted, _BLIND))
+        return _Plan(context, context_why, most, f"{why}; free memory is not known, so check that it fits", False)
+    for halved in (False, True):
+        wide = KV_BITS["q8_0"] if halved else bits
+        if halved and bits < 16:
+            break
+        held = state.context * state.parallel * per_token * bits / 16
+        fits = math.floor((state.room + held) / (context * per_token * wide / 16)) if state.room > -held else 0
+        if fits >= wanted or (halved and fits > state.parallel):
+            return _Plan(context, context_why, min(wanted, fits), _fitting(why, wanted, fits), halved)
+    fits = max(state.parallel, min(wanted, fits))
+    return _Plan(context, context_why, fits, _fitting(why, wanted, fits), False)
+
+
+def _fitting(why: str, wanted: int, fits: int) -> str:
+    return why if fits >= wanted else f"{why}; {fits}{_ALLOWS}"
+
+
+def _wanted_parallel(state: State) -> tuple[int, str]:
+    traffic = state.facts.traffic
+    usual = number(traffic.concurrency.p95) or number(traffic.concurrency.peak)
+    if state.resident and all(one.forced for one in state.resident):
+        names = ", ".join(one.model.name for one in state.resident)
+        return state.parallel, f"Ollama answers one request at a time with {names}, whatever is set"
+    if not usual:
+        return state.parallel, "how many requests come at once is not known"
+    word = "stated" if traffic.source == "stated" else "measured"
+    if usual <= state.parallel:
+        return state.parallel, f"{usual:g} at once ({word}) is no more than that"
+    wanted = min(_MOST_PARALLEL, math.ceil(usual))
+    return wanted, f"{usual:g} at once ({word}), and {state.parallel} answered at a time: the others wait"
+
+
+def _wanted_context(state: State) -> tuple[int, str]:
+    traffic = state.facts.traffic
+    longest = max((one.numbers.max_context or 0 for one in state.resident), default=0)
+    if traffic.truncated:
+        wanted = min(2 * state.context, longest or 2 * state.context)
+        if wanted > state.context and _affordable(state, wanted):
+            return wanted, f"{traffic.truncated} prompts were cut silently"
+        return state.context, f"{traffic.truncated} prompts were cut silently, but the VRAM or the model allows no more"
+    prompt, answer = number(traffic.prompt_tokens.peak), number(traffic.output_tokens.peak)
+    if prompt and traffic.prompt_tokens.n >= _ENOUGH:
+        needed = 1.25 * (prompt + (answer or 1024))
+        wanted = max(4096, 2 ** math.ceil(math.log2(needed)))
+        if wanted < state.context:
+            return wanted, f"the longest of {traffic.prompt_tokens.n} prompts had {prompt:.0f} tokens; 25 % on top"
+        return state.context, f"the longest prompt had {prompt:.0f} tokens"
+    return state.context, "pinned as it is: else more VRAM or another GPU changes it silently"
+
+
+def _affordable(state: State, context: int) -> bool:
+    extra = _bytes((context - state.context) * state.parallel, state.per_token(), state.kv_bits)
+    return extra is not None and state.room is not None and extra <= state.room
+
+
+def _parallel(state: State, plan: _Plan) -> Setting:
+    old = state.version < (0, 10, 0)
+    default = "4 or 1, by memory" if old else "1"
+    really = ("default 1 since 0.10; N requests of a loaded model are batched together; their contexts are allocated "
+              "at once, so N x the KV cache. What waits beyond N waits without limit and without an error")  # fmt: skip
+    cost = _bytes((plan.parallel - state.parallel) * plan.context, state.per_token(batched=True), state.kv_bits)
+    today = _today(state, "OLLAMA_NUM_PARALLEL", default)
+    kept = plan.parallel == state.parallel
+    return Setting("OLLAMA_NUM_PARALLEL", today, str(plan.parallel), plan.parallel_why, 0 if kept else cost, really)
+
+
+def _loaded(state: State) -> Setting:
+    name = "OLLAMA_MAX_LOADED_MODELS"
+    default = 3 * max(1, len(state.gpus))
+    limit = whole((state.env or {}).get(name)) or default
+    really = "default 3 for each GPU; a model that does not fit beside the others waits until they are idle, and evicts"
+    facts = state.facts
+    used = {canonical(one) for one in facts.traffic.models or {}} | {canonical(one.name) for one in facts.ollama.loaded}
+    models = [seen(facts, one, state.context) for one in facts.ollama.models
+              if canonical(one.name) in used and not one.remote_host]  # fmt: skip
+    today = _today(state, name, str(default))
+    if not used:
+        return Setting(name, today, str(limit), "which models are used is not known", 0, really)
+    more = sum(footprint(one, state.parallel, state.kv_bits) for one in models if one.loaded is None)
+    if len(models) <= limit:
+        return Setting(name, today, str(limit), f"{len(models)} in use, as far as is known: enough", 0, really)
+    if state.room is not None and more <= state.room:
+        return Setting(name, today, str(len(models)), f"{len(models)} in use, and they fit together", more, really)
+    why = f"{len(models)} in use, but together they need {gib(more)} more than is loaded: they take turns"
+    return Setting(name, today, str(limit), why, 0, really)
+
+
+def _queue(state: State) -> Setting:
+    name = "OLLAMA_MAX_QUEUE"
+    limit = whole((state.env or {}).get(name)) or 512
+    really = ("bounds only requests that wait for a model to load: 503 beyond it; the queue of a loaded model "
+              "has no end, so it neither shortens waiting nor refuses anybody")  # fmt: skip
+    busy = state.facts.traffic.busy
+    today = _today(state, name, "512")
+    if busy:
+        why = f"{busy} were refused with 503 while models changed; more models loaded at once helps more"
+        return Setting(name, today, str(max(1024, 2 * limit)), why, 0, really)
+    return Setting(name, today, str(limit), "no refusal was seen", 0, really)
+
+
+def _context(state: State, plan: _Plan) -> Setting:
+    default = default_context(state.facts, state.version)
+    own = [one.model.name for one in state.resident if "num_ctx" in one.model.parameters]
+    really = "default by the VRAM of all GPUs since 0.15.5: 4096, 32768 from 23 GiB, 262144 from 47 GiB"
+    if state.version < (0, 15, 5):
+        really = f"default {default} in this version"
+    really += "; a request's num_ctx or a Modelfile's wins, and each change of it reloads the model; /v1 cannot set it"
+    if own:
+        really += f"; {', '.join(own)} sets its own"
+    today = _today(state, "OLLAMA_CONTEXT_LENGTH", str(default))
+    if state.context_from == "of what is loaded" and state.context != default:
+        today = f"{state.context} ({state.context_from})"
+    cost = _bytes((plan.context - state.context) * state.parallel, state.per_token(), state.kv_bits)
+    return Setting("OLLAMA_CONTEXT_LENGTH", today, str(plan.context), plan.context_why,
+                   0 if plan.context == state.context else cost, really)  # fmt: skip
+
+
+def _flash(state: State, plan: _Plan) -> Setting:
+    name = "OLLAMA_FLASH_ATTENTION"
+    value = (state.env or {}).get(name, "").strip().lower()
+    auto = state.version >= LLAMA_SERVER
+    today = _today(state, name, "unset")
+    really = "unset: used where the GPU can; 1 or 0 forces it" if auto else "off in many cases before 0.30 unless set"
+    really += "; a quantised KV cache needs it"
+    if value in ("0", "false", "f"):
+        return Setting(name, today, "unset" if auto else "1", "it is off, and saves memory and time", None, really)
+    if not value and (not auto or plan.halved):
+        return Setting(name, today, "1", "less memory for long contexts; the KV cache type depends on it", None, really)
+    return Setting(name, today, value or "unset", "nothing to gain", 0, really)
+
+
+def _cache(state: State, plan: _Plan) -> Setting:
+    name = "OLLAMA_KV_CACHE_TYPE"
+    value = (state.env or {}).get(name, "").strip().lower()
+    really = "f16 unless set; q8_0 is about half, q4_0 a quarter of it and costs quality, most with long contexts"
+    today = _today(state, name, "f16")
+    spilled = any(one.loaded and one.loaded.spilled for one in state.resident)
+    if (plan.halved or (spilled and state.gpus)) and state.kv_bits == 16:
+        whole_cache = _bytes(plan.context * plan.parallel, state.per_token(batched=True), 16)
+        saved = None if whole_cache is None else -math.floor(whole_cache * (1 - KV_BITS["q8_0"] / 16))
+        why = "a model lies partly in the host's memory" if spilled else "makes room for the requests at once"
+        return Setting(name, today, "q8_0", f"{why}; compare answers before and after", saved, really)
+    why = "set already" if value else "nothing shows a need"
+    if plan.parallel_why.endswith(_ALLOWS):
+        why = "half the cache would not hold one request more"
+    return Setting(name, today, value or "f16", why, 0, really)
+
+
+def _keep(state: State) -> Setting:
+    name = "OLLAMA_KEEP_ALIVE"
+    value = (state.env or {}).get(name, "").strip()
+    really = "5m unless set; negative: for ever; a request's keep_alive wins; a bare number is seconds"
+    today = _today(state, name, "5m")
+    held = [one.loaded for one in state.resident if one.loaded]
+    names = {canonical(one.name) for one in held}
+    others = {canonical(one) for one in state.facts.traffic.models or {}} - names
+    if value.startswith("-"):
+        return Setting(name, today, value, "loaded models stay already", 0, really)
+    if held and not others and not any(one.spilled for one in held) and state.facts.traffic.requests:
+        size = sum(one.size_vram or one.size for one in held)
+        why = f"no caller waits for a load; {gib(size)} that are freed after a pause today stay taken"
+        return Setting(name, today, "-1", why, 0, really)
+    return Setting(name, today, value or "5m", "nothing shows that loads cost anybody time", 0, really)
+
+
+def _useless(state: State) -> list[Setting]:
+    """What is set and does nothing."""
+    env = state.env or {}
+    found = []
+    if env.get("OLLAMA_GPU_OVERHEAD", "").strip() not in ("", "0") and state.version >= LLAMA_SERVER:
+        really = "a line in the log only; LLAMA_ARG_FIT_TARGET (MiB to leave free after a load) replaces it"
+        found.append(_dead("OLLAMA_GPU_OVERHEAD", env, "it reserves nothing since 0.30", really))
+    if "OLLAMA_MAX_VRAM" in env:
+        found.append(_dead("OLLAMA_MAX_VRAM", env, "it was removed long ago", "ignored"))
+    return found
+
+
+def _dead(name: str, env: dict[str, str], why: str, really: str) -> Setting:
+    return Setting(name, env[name], "unset", why, 0, really)
