@@ -14,6 +14,7 @@ from orchestrator.names import canonical
 _MOST_PARALLEL = 8      # more than that is what vLLM is for; S1's example, too
 _BLIND = 4              # where the free memory is not known
 _ENOUGH = 20            # requests
+_DAY = 86400.0          # seconds; a shorter log does not show the longest prompt
 _ALLOWS = " is what the free VRAM allows"
 
 
@@ -34,6 +35,8 @@ class Setting:
     @property
     def changes(self) -> bool:
         """Whether there is something to set; a context that is only a default is worth pinning."""
+        if self.today.startswith("withheld"):
+            return False
         pinned = self.name == "OLLAMA_CONTEXT_LENGTH" and " (" in self.today
         return pinned or self.today.split(" ")[0] != self.proposed
 
@@ -124,7 +127,7 @@ def _wanted_context(state: State) -> tuple[int, str]:
             return wanted, f"{traffic.truncated} prompts were cut silently"
         return state.context, f"{traffic.truncated} prompts were cut silently, but the VRAM or the model allows no more"
     prompt, answer = number(traffic.prompt_tokens.peak), number(traffic.output_tokens.peak)
-    if prompt and traffic.prompt_tokens.n >= _ENOUGH:
+    if prompt and traffic.prompt_tokens.n >= _ENOUGH and traffic.seconds >= _DAY:
         needed = 1.25 * (prompt + (answer or 1024))
         wanted = max(4096, 2 ** math.ceil(math.log2(needed)))
         if wanted < state.context:

@@ -93,8 +93,8 @@ def _weigh(weighed: list[Reason], load: Demand, needs: Needs) -> tuple[str, list
         text = (f"nobody is there to operate vLLM: a proxy first (LiteLLM){managed}, "
                 "so that the engine can change later without touching clients (S0)")  # fmt: skip
         last.append(Reason("capacity", text, "stated", "consider"))
-    if load.usual is None and not stay and KINDS[level] == "consider" and not any(one.points for one in weighed):
-        last.append(Reason("evidence", "nothing measured or stated speaks for or against: unknown", "unknown"))
+    if load.usual is None and KINDS[level] == "consider" and all(one.points in ("", "stay") for one in weighed):
+        last.append(Reason("evidence", "nothing measured or stated speaks for leaving; the load is unknown", "unknown"))
     return KINDS[level], last
 
 

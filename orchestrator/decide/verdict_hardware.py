@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from orchestrator.decide.verdict_parts import Missing, Reason, number
 from orchestrator.facts import Facts, Gpu
 
@@ -49,6 +51,9 @@ def _none(facts: Facts) -> Reason:
         return Reason("hardware", text, "measured", "cannot")
     why = f": {facts.gpu_problem}" if facts.gpu_problem else ""
     where = "a Mac without NVIDIA GPU" if mac else "no NVIDIA GPU was found"
+    host = re.match(r"(?:\w+://)?(\[[^]]*\]|[^/:]+)", facts.ollama.url)
+    if host and not re.fullmatch(r"localhost|\[::1?\]|127\..*|0\.0\.0\.0", host[1]):
+        why += f" (looked for on this machine; Ollama answers at {host[1]})"
     text = f"{where}{why}; on a CPU Ollama is the better choice (S1, S2, S3)"
     return Reason("hardware", text, "measured", "cannot")
 

@@ -80,7 +80,8 @@ def demand(facts: Facts, needs: Needs) -> Demand:
         known = peak if peak is not None else p95
         if known is not None and known > 0:
             return Demand(known, p95, "measured", origin(traffic))
-        if traffic.seconds >= _DAY and traffic.requests == 0 and traffic.lines > len(traffic.skipped):
+        understood = traffic.lines > sum(traffic.skipped.values())
+        if traffic.seconds >= _DAY and traffic.requests == 0 and understood:
             return Demand(0, 0, "measured", origin(traffic))
     if traffic.source == "stated" and peak:
         return Demand(peak, None, "stated", traffic.origin or "users in the spec")
@@ -135,8 +136,10 @@ def concurrency(load: Demand, traffic: Traffic, users: int | None = None) -> lis
     usual = load.usual
     if usual is None or load.peak is None:
         text = "how many requests come at once is not known, and that decides in every article"
-        if traffic.source not in ("none", "stated", "") and traffic.seconds > 0:
+        if traffic.source not in ("none", "stated", "") and traffic.requests == 0 and traffic.seconds > 0:
             text += f"; {duration(traffic.seconds)} without a request are no evidence of a small load"
+        if traffic.lines and traffic.lines <= sum(traffic.skipped.values()):
+            text += f"; none of the {traffic.lines} lines of the log could be read as a request"
         return [Reason("concurrency", text, "unknown")]
     points = band(usual)
     if load.peak >= 5 and rank(band(load.peak)) > rank(points):     # short bursts: one step, never to migrate

@@ -143,6 +143,21 @@ def test_outside_docker_today_is_said_to_be_a_guess() -> None:
     assert all("cannot be seen" in found[name].today for name in NAMES if name != "OLLAMA_CONTEXT_LENGTH")
 
 
+def test_withheld_values_are_left_alone() -> None:
+    facts = case_facts({"models": ["llama3.1:8b"], "loaded": [HELD], "traffic": BUSY})
+    assert facts.ollama.container
+    container = dataclasses.replace(facts.ollama.container, withheld=("OLLAMA_NUM_PARALLEL",))
+    one = tuning(dataclasses.replace(facts, ollama=dataclasses.replace(facts.ollama, container=container)))[0]
+    assert one.today.startswith("withheld")
+    assert not one.changes
+
+
+def test_a_short_log_shortens_no_context() -> None:
+    held = [{**HELD, "context_length": 32768}]
+    found = plan(loaded=held, traffic={**BUSY, "seconds": 600, "longest_prompt": 1500})["OLLAMA_CONTEXT_LENGTH"]
+    assert found.proposed == "32768"
+
+
 def test_unreadable_values_count_as_the_default() -> None:
     found = plan(env={"OLLAMA_NUM_PARALLEL": "four", "OLLAMA_CONTEXT_LENGTH": "8k", "OLLAMA_MAX_QUEUE": "-1"}, traffic=BUSY)
     assert found["OLLAMA_NUM_PARALLEL"].proposed == "4"

@@ -19,7 +19,7 @@ def case_facts(case: dict[str, Any]) -> Facts:
         "ollama", "", "ollama/ollama", "127.0.0.1", 11434, env={k: str(v) for k, v in case.get("env", {}).items()}
     )
     ollama = OllamaFacts(
-        "http://127.0.0.1:11434",
+        case.get("url", "http://127.0.0.1:11434"),
         str(case.get("ollama_version", "0.32.6")),
         models=tuple(map(_model, case.get("models", ()))),
         loaded=tuple(Loaded(**item) for item in case.get("loaded", ())),
