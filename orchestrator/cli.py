@@ -75,13 +75,31 @@ def plan(
     ollama: Annotated[str | None, typer.Option(help="URL of today's Ollama; default: port 11434, else a container")]
     = None,
     model: Annotated[list[str] | None, typer.Option(help="migrate only this model (repeatable)")] = None,
+    log: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Ollama's log: a file, a folder, - for stdin")]
+    = None,
+    watch: Annotated[str | None, typer.Option(metavar="10m", help="without a log: sample the running Ollama")] = None,
+    users: Annotated[int | None, typer.Option(min=0, help="without both: how many ask at the same moment")] = None,
+    facts: Annotated[str | None, typer.Option("--facts", metavar="FILE", help="plan for the machine in this file")]
+    = None,
+    volume: Annotated[str | None, typer.Option(metavar="DIR", help="models of an Ollama that does not run")] = None,
+    gpu: Annotated[list[str] | None, typer.Option(metavar="24GiB,cc8.9", help="plan for this GPU (repeatable)")]
+    = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="rehearse with vLLM's CPU build")] = False,
+    force: Annotated[bool, typer.Option("--force", help="plan although the verdict is to stay; recorded")] = False,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="keep it for: migrate up --plan FILE")]
+    = None,
+    checklist: Annotated[bool, typer.Option("--checklist", help="add the pre-migration checklist")] = False,
+    notice: Annotated[bool, typer.Option("--notice", help="add the note to the team")] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="exit 6 when there is something to do")] = False,
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
     common = Common(stack, file, json, quiet, verbose, no_color, progress)
-    _run(common, "plan", ollama=ollama, models=tuple(model or ()), cpu=cpu, exit_code=exit_code)
+    where = {"ollama": ollama, "facts": facts, "volume": volume, "gpus": tuple(gpu or ()), "logs": tuple(log or ()),
+             "watch": watch, "users": users}  # fmt: skip
+    wish = {"models": tuple(model or ()), "cpu": cpu, "force": force, "exit_code": exit_code, "out": out,
+            "checklist": checklist, "notice": notice}  # fmt: skip
+    _run(common, "plan", sources=where, wish=wish)
 
 
 @app.command(help="Deploy, health check, smoke parity, load test. Run again, it goes on where it stopped.")

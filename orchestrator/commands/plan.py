@@ -14,60 +14,83 @@ import yaml
 from orchestrator import plan as plans
 from orchestrator import render
 from orchestrator.clients.docker import Docker
+from orchestrator.commands import plan_report
+from orchestrator.commands.looking import Sources, look
 from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
-from orchestrator.decide.budget import Proof, Running, proof
-from orchestrator.decide.catalog import load as load_catalog
-from orchestrator.decide.propose import Proposal, propose
+from orchestrator.decide import flagcheck
+from orchestrator.decide.budget import Running
+from orchestrator.decide.planning import Planned, decide_plan
+from orchestrator.decide.propose import Proposal
 from orchestrator.decide.specfile import spec_to_yaml
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts
 from orchestrator.flags import Common
 from orchestrator.names import canonical
-from orchestrator.observe import world
-from orchestrator.plan import Plan
 from orchestrator.spec import Spec
-from orchestrator.workspace import SPEC_FILE, Workspace, near
+from orchestrator.workspace import SPEC_FILE, Workspace
 
-GIB = 2**30
 UTILIZATION = "--gpu-memory-utilization"
 
 
-def plan(
-    console: Console, common: Common, *, ollama: str | None, models: tuple[str, ...], cpu: bool, exit_code: bool
-) -> int:
-    """Observe, decide, render; prints what was seen, why, and the steps of `up`."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wish:
+    """What the flags of `plan` ask for, beside where to look."""
+
+    models: tuple[str, ...] = ()
+    cpu: bool = False
+    force: bool = False
+    exit_code: bool = False
+    out: str | None = None
+    checklist: bool = False
+    notice: bool = False
+
+
+def plan(console: Console, common: Common, *, sources: dict[str, Any], wish: dict[str, Any]) -> int:
+    """Observe, decide, render; prints what was decided and why, and the steps of `up`."""
+    return _plan(console, common, Sources(**sources), Wish(**wish))
+
+
+def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int:
     space = workspace(common, new=True)
     written = space.spec() if space.spec_path.exists() else None
+    if written:
+        flagcheck.require(written, str(space.spec_path))
     docker = Docker()
-    console.emit(Happening(Kind.WAIT, "plan", "looking at Ollama, GPUs and Docker"))
-    facts = world.look(ollama or (written.ollama.url if written else None), docker)
-    facts = _with_container(facts, space)
-    _known(models, facts)
-    proposal = None
-    if written is None:
-        proposal = propose(space.dir.resolve().name, facts, models or None, _overrides(cpu=cpu))
-    spec = written or _spec(proposal)
-    sums = proof(spec, facts, load_catalog(), _running(spec, facts, docker))
+    facts = _with_container(look(console, sources, docker, written), space)
+    _known(wish.models, facts)
+    running = [] if written is None or sources.elsewhere else _running(written, facts, docker)
+    planned = decide_plan(
+        space.dir.resolve().name, facts, wish.models or None, _overrides(cpu=wish.cpu),
+        written=written, force=wish.force, running=running,
+    )  # fmt: skip
+    if planned.spec is None:
+        console.answer(plan_report.stays(planned, facts), plan_report.stays_data(planned, facts))
+        return ExitCode.DONE
+    flagcheck.require(planned.spec, "the proposal")
+    _fits(planned, facts, space)
+    usable = None if sources.elsewhere else docker
+    checked = _write(console, space, planned.spec, facts, usable, planned.proposal)
+    journal = open_journal(space, planned.spec)
+    steps = plans.plan_up(planned.spec, journal.states())
+    journal.append("plan", planned.spec.name, str(steps), {**steps.as_dict(), **plan_report.decision(planned)})
+    shown = plan_report.Shown(space, planned, facts, steps, checked=checked)
+    if wish.out:
+        plan_report.save(shown, wish.out)
+    console.answer(plan_report.report(shown), plan_report.data(shown))
+    return ExitCode.CHANGES if wish.exit_code and steps.steps else ExitCode.DONE
+
+
+def _fits(planned: Planned, facts: Facts, space: Workspace) -> None:
+    sums = planned.sums
+    assert sums is not None
     absent = [line for line in sums.unknown if line.startswith("GPU ")] if facts.gpus else []
     if sums.problems or absent:
         raise MigrateError(
             "the plan does not fit: " + [*sums.problems, *absent][0], evidence=str(sums),
             hint=f"change {space.spec_path}, or take smaller or fewer models", code=ExitCode.GATE,
         )
-    checked = _write(console, space, spec, facts, docker, proposal)
-    journal = open_journal(space, spec)
-    steps = plans.plan_up(spec, journal.states())
-    journal.append("plan", spec.name, str(steps), steps.as_dict())
-    report = _report(space, spec, facts, proposal, sums, steps, checked=checked)
-    console.answer(report, _data(space, spec, facts, proposal, sums, steps, checked=checked))
-    return ExitCode.CHANGES if exit_code and steps.steps else ExitCode.DONE
-
-
-def _spec(proposal: Proposal | None) -> Spec:
-    assert proposal is not None
-    return proposal.spec
 
 
 def _with_container(facts: Facts, space: Workspace) -> Facts:
@@ -124,13 +147,13 @@ def _overrides(*, cpu: bool) -> dict[str, Any]:
 
 
 def _write(
-    console: Console, space: Workspace, spec: Spec, facts: Facts, docker: Docker, proposal: Proposal | None
+    console: Console, space: Workspace, spec: Spec, facts: Facts, docker: Docker | None, proposal: Proposal | None
 ) -> bool:
     """Render beside the stack, have Compose accept it, then write. Returns whether Compose was asked."""
     files = render.render(spec, facts)
-    usable = facts.docker is not None and not facts.docker.problem
+    usable = docker is not None and facts.docker is not None and not facts.docker.problem
     try:
-        if usable:
+        if usable and docker is not None:
             _check(files, space, spec, docker)
         space.dir.mkdir(parents=True, exist_ok=True)
         if proposal:
@@ -142,7 +165,7 @@ def _write(
             f"cannot write the stack into {space.dir}: {error.strerror or error}",
             hint="free space, or name a folder you may write: MIGRATE_STACKS=DIR",
         ) from error
-    if not usable and facts.docker:
+    if not usable and docker is not None and facts.docker:
         console.emit(Happening(Kind.WARN, "docker", f"{facts.docker.problem}: the files were not checked with it"))
     return usable
 
@@ -162,87 +185,3 @@ def _check(files: dict[str, str], space: Workspace, spec: Spec, docker: Docker) 
                 environment.write_text(f"{known}\nHF_TOKEN=not-given-yet\n", encoding="utf-8")
         names = [folder / "compose.yaml", *([folder / OVERRIDE] if (folder / OVERRIDE).exists() else [])]
         docker.compose(f"migrate-{spec.name}", folder, names).config_check()
-
-
-def _report(
-    space: Workspace, spec: Spec, facts: Facts, proposal: Proposal | None, sums: Proof, steps: Plan, *, checked: bool
-) -> str:
-    lines = [*_seen(facts), "", *_routes(spec, proposal)]
-    if proposal:
-        lines += [f"  note: {note}" for note in proposal.notes]
-    if sums.budgets or sums.unknown:
-        lines += ["", "memory", *(f"  {line}" for line in str(sums).splitlines())]
-    accepted = "accepted by docker compose config" if checked else "not checked: Docker cannot be used here"
-    lines += ["", f"written to {near(space.dir)} ({accepted})", "", "steps of migrate up", str(steps), ""]
-    if not spec.migrating():
-        lines.append("nothing is to migrate: every model stays on Ollama")
-        return "\n".join(lines)
-    if spec.ollama.container is None:
-        lines.append("Ollama is not a container of this Docker Engine, so migrate up cannot take its port over.")
-        lines.append("next: run Ollama as a container, then run migrate plan again")
-        return "\n".join(lines)
-    flag = f" --stack {spec.name}" if space.dir.resolve().name != "main" else ""
-    lines.append(f"next: read {near(space.spec_path)}, then run: migrate up{flag}")
-    return "\n".join(lines)
-
-
-def _seen(facts: Facts) -> list[str]:
-    ollama = facts.ollama
-    where = f"container {ollama.container.name}" if ollama.container else "not a container of this Docker Engine"
-    loaded = {one.name: one for one in ollama.loaded}
-    lines = [f"Ollama {ollama.version} at {ollama.url} ({where}), {len(ollama.models)} models"]
-    width = max((len(model.name) for model in ollama.models), default=0)
-    for model in ollama.models:
-        what = " ".join(part for part in (model.parameter_size, model.quantization) if part)
-        state = ""
-        if model.name in loaded:
-            state = ", loaded and partly on the CPU" if loaded[model.name].spilled else ", loaded"
-        lines.append(f"  {model.name:<{width}}  {what or model.kind}, {model.size / GIB:.1f} GiB{state}")
-    for gpu in facts.gpus:
-        memory = f"{gpu.total / GIB:.1f} GiB, {gpu.free / GIB:.1f} free"
-        lines.append(f"GPU {gpu.index}: {gpu.name}, {memory}, compute capability {gpu.compute_capability}")
-    if not facts.gpus:
-        lines.append(f"GPU: none ({facts.gpu_problem})")
-    if facts.docker:
-        docker = facts.docker
-        lines.append(f"Docker {docker.engine}, Compose {docker.compose}" if not docker.problem
-                     else f"Docker: cannot be used ({docker.problem})")
-    return lines
-
-
-def _routes(spec: Spec, proposal: Proposal | None) -> list[str]:
-    lines = ["routes"]
-    width = max((len(model) for model in spec.routes), default=0)
-    for model, route in spec.routes.items():
-        if route.engine:
-            engine = spec.engines[route.engine]
-            where = f"GPU {', '.join(engine.gpus)}" if engine.gpus else "CPU"
-            lines.append(f"  {model:<{width}}  -> {engine.repo} on {where}, {engine.max_model_len} tokens")
-            reasons = proposal.engines.get(route.engine, ()) if proposal else ()
-            lines += [f"  {'':<{width}}     {why}" for why in reasons]
-        else:
-            lines.append(f"  {model:<{width}}  stays on Ollama")
-    for model, why in (proposal.stays if proposal else {}).items():
-        lines.append(f"  {model}  stays on Ollama: {why}")
-    return lines
-
-
-def _data(
-    space: Workspace, spec: Spec, facts: Facts, proposal: Proposal | None, sums: Proof, steps: Plan, *, checked: bool
-) -> dict[str, Any]:
-    return {
-        "stack": spec.name,
-        "dir": str(space.dir),
-        "compose_checked": checked,
-        "ollama": {"url": facts.ollama.url, "version": facts.ollama.version,
-                   "models": [model.name for model in facts.ollama.models],
-                   "container": facts.ollama.container.name if facts.ollama.container else None},
-        "gpus": [dataclasses.asdict(gpu) for gpu in facts.gpus],
-        "gpu_problem": facts.gpu_problem,
-        "docker": dataclasses.asdict(facts.docker) if facts.docker else None,
-        "routes": {model: route.model_dump(mode="json") for model, route in spec.routes.items()},
-        "engines": {name: engine.model_dump(mode="json", exclude={"env"}) for name, engine in spec.engines.items()},
-        "stays": proposal.stays if proposal else {},
-        "memory": str(sums).splitlines(),
-        "plan": steps.as_dict(),
-    }

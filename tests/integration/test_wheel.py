@@ -59,7 +59,7 @@ def test_plan_from_the_wheel_without_docker(migrate: Path, ollama: str, tmp_path
     elsewhere.mkdir()
     env = {"PATH": str(migrate.parent), "HOME": str(tmp_path)}
     done = subprocess.run(
-        [migrate, "plan", "--ollama", ollama, "--model", "llama3.1:8b", "--stack", "first", "--json"],
+        [migrate, "plan", "--ollama", ollama, "--model", "llama3.1:8b", "--cpu", "--stack", "first", "--json"],
         cwd=elsewhere, env=env, capture_output=True, text=True, timeout=120, check=False,
     )
     assert done.returncode == 0, done.stderr

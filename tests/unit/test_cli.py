@@ -50,7 +50,7 @@ def planned(tmp_path_factory):
     """A stack that was planned on a machine without Docker."""
     folder = tmp_path_factory.mktemp("planned")
     with ollama() as url:
-        done = migrate(folder, "plan", "--ollama", url, "--model", MODEL)
+        done = migrate(folder, "plan", "--ollama", url, "--model", MODEL, "--cpu")
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -189,7 +189,7 @@ def test_ollama_is_not_running(tmp_path):
 
 @pytest.mark.parametrize("url", ["localhost:11434", "ftp://x", "http://"])
 def test_what_is_no_url(tmp_path, url):
-    done = migrate(tmp_path, "plan", "--ollama", url)
+    done = migrate(tmp_path, "plan", "--ollama", url, "--cpu")
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     assert "unexpected" not in done.stderr
@@ -218,14 +218,14 @@ def test_defaults_of_a_site_that_are_wrong(tmp_path, text):
         (tmp_path / "defaults.yaml").write_text(text)
     with ollama() as url:
         environment = {"MIGRATE_DEFAULTS": str(tmp_path / "defaults.yaml")}
-        short(migrate(tmp_path, "plan", "--ollama", url, **environment), 2)
+        short(migrate(tmp_path, "plan", "--ollama", url, "--cpu", **environment), 2)
     assert [name for name in files(tmp_path) if name != "defaults.yaml"] == []
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "stacks").write_text("a file")
     with ollama() as url:
-        said = short(migrate(tmp_path, "plan", "--ollama", url), 1)
+        said = short(migrate(tmp_path, "plan", "--ollama", url, "--cpu"), 1)
     assert "MIGRATE_STACKS" in said
     assert files(tmp_path) == ["stacks"]
 
@@ -260,14 +260,14 @@ def test_plan_again_changes_nothing_and_keeps_the_users_file(planned, tmp_path):
     spec.write_text(spec.read_text() + "\n# mine\n")
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path) if "/.state/" not in name}
     with ollama() as url:
-        done = migrate(tmp_path, "plan", "--ollama", url, "--exit-code")
+        done = migrate(tmp_path, "plan", "--ollama", url, "--cpu", "--exit-code")
     assert done.returncode == 6
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path) if "/.state/" not in name} == before
 
 
 def test_plan_as_json_is_one_object(tmp_path):
     with ollama() as url:
-        done = migrate(tmp_path, "plan", "--ollama", url, "--json", "--stack", "other")
+        done = migrate(tmp_path, "plan", "--ollama", url, "--cpu", "--json", "--stack", "other")
     answer = json.loads(done.stdout)
     assert answer["schema"] == 1
     assert answer["stack"] == "other"
