@@ -12,6 +12,7 @@ from orchestrator.facts import Facts
 from orchestrator.names import canonical
 
 _MOST_PARALLEL = 8      # more than that is what vLLM is for; S1's example, too
+_HALF = KV_BITS["q8_0"] / 16
 _BLIND = 4              # where the free memory is not known
 _ENOUGH = 20            # requests
 _DAY = 86400.0          # seconds; a shorter log does not show the longest prompt
@@ -74,29 +75,42 @@ def _withheld(state: State) -> tuple[str, ...]:
     return state.facts.ollama.container.withheld if state.facts.ollama.container else ()
 
 
-def _bytes(tokens: float, per_token: int | None, bits: float) -> int | None:
-    return None if per_token is None else math.ceil(tokens * per_token * bits / 16)
+def _scaled(cache: int | None, times: float, bits: float = 16) -> int | None:
+    return None if cache is None else math.ceil(cache * times * bits / 16)
+
+
+def _more(state: State, context: int) -> int | None:
+    """Bytes more for another context with today's parallel requests; never less than what is held."""
+    then, now = state.cache(context), state.cache()
+    if then is None or now is None:
+        return None
+    alone = (state.cache(context, batched=True) or 0) - (state.cache(batched=True) or 0)
+    more = math.ceil(((then - now) + alone * (state.parallel - 1)) * state.kv_bits / 16)
+    return more if state.held is None else max(more, -state.held)
 
 
 def _plan(state: State) -> _Plan:
     context, context_why = _wanted_context(state)
     wanted, why = _wanted_parallel(state)
-    per_token, bits = state.per_token(batched=True), state.kv_bits
-    if wanted <= state.parallel or per_token is None:
-        return _Plan(context, context_why, max(state.parallel, 1) if wanted <= state.parallel else wanted, why, False)
+    one, more = state.cache(context, batched=True), _more(state, context)
+    if wanted <= state.parallel or not one or more is None:
+        return _Plan(context, context_why, max(state.parallel, wanted), why, False)
     if state.room is None:
         most = max(state.parallel, min(wanted, _BLIND))
         return _Plan(context, context_why, most, f"{why}; free memory is not known, so check that it fits", False)
-    for halved in (False, True):
-        wide = KV_BITS["q8_0"] if halved else bits
-        if halved and bits < 16:
-            break
-        held = state.context * state.parallel * per_token * bits / 16
-        fits = math.floor((state.room + held) / (context * per_token * wide / 16)) if state.room > -held else 0
-        if fits >= wanted or (halved and fits > state.parallel):
-            return _Plan(context, context_why, min(wanted, fits), _fitting(why, wanted, fits), halved)
-    fits = max(state.parallel, min(wanted, fits))
-    return _Plan(context, context_why, fits, _fitting(why, wanted, fits), False)
+    left = state.room - more
+    plain = _fits(state, left, one, state.kv_bits)
+    if plain < wanted and state.kv_bits == 16:
+        halved = _fits(state, left + one * state.parallel * (1 - _HALF), one, 16 * _HALF)
+        if halved > max(plain, state.parallel):
+            return _Plan(context, context_why, min(wanted, halved), _fitting(why, wanted, halved), True)
+    plain = max(state.parallel, min(wanted, plain))
+    return _Plan(context, context_why, plain, _fitting(why, wanted, plain), False)
+
+
+def _fits(state: State, left: float, one: int, bits: float) -> int:
+    """Requests at once for which `left` bytes more are enough; `one`: the cache of one at 16 bit."""
+    return state.parallel + math.floor(left / (one * bits / 16)) if left > 0 else state.parallel
 
 
 def _fitting(why: str, wanted: int, fits: int) -> str:
@@ -137,7 +151,7 @@ def _wanted_context(state: State) -> tuple[int, str]:
 
 
 def _affordable(state: State, context: int) -> bool:
-    extra = _bytes((context - state.context) * state.parallel, state.per_token(), state.kv_bits)
+    extra = _more(state, context)
     return extra is not None and state.room is not None and extra <= state.room
 
 
@@ -146,7 +160,7 @@ def _parallel(state: State, plan: _Plan) -> Setting:
     default = "4 or 1, by memory" if old else "1"
     really = ("default 1 since 0.10; N requests of a loaded model are batched together; their contexts are allocated "
               "at once, so N x the KV cache. What waits beyond N waits without limit and without an error")  # fmt: skip
-    cost = _bytes((plan.parallel - state.parallel) * plan.context, state.per_token(batched=True), state.kv_bits)
+    cost = _scaled(state.cache(plan.context, batched=True), plan.parallel - state.parallel, state.kv_bits)
     today = _today(state, "OLLAMA_NUM_PARALLEL", default)
     kept = plan.parallel == state.parallel
     return Setting("OLLAMA_NUM_PARALLEL", today, str(plan.parallel), plan.parallel_why, 0 if kept else cost, really)
@@ -198,9 +212,8 @@ def _context(state: State, plan: _Plan) -> Setting:
     today = _today(state, "OLLAMA_CONTEXT_LENGTH", str(default))
     if state.context_from == "of what is loaded" and state.context != default:
         today = f"{state.context} ({state.context_from})"
-    cost = _bytes((plan.context - state.context) * state.parallel, state.per_token(), state.kv_bits)
-    return Setting("OLLAMA_CONTEXT_LENGTH", today, str(plan.context), plan.context_why,
-                   0 if plan.context == state.context else cost, really)  # fmt: skip
+    cost = 0 if plan.context == state.context else _more(state, plan.context)
+    return Setting("OLLAMA_CONTEXT_LENGTH", today, str(plan.context), plan.context_why, cost, really)
 
 
 def _flash(state: State, plan: _Plan) -> Setting:
@@ -224,8 +237,8 @@ def _cache(state: State, plan: _Plan) -> Setting:
     today = _today(state, name, "f16")
     spilled = any(one.loaded and one.loaded.spilled for one in state.resident)
     if (plan.halved or (spilled and state.gpus)) and state.kv_bits == 16:
-        whole_cache = _bytes(plan.context * plan.parallel, state.per_token(batched=True), 16)
-        saved = None if whole_cache is None else -math.floor(whole_cache * (1 - KV_BITS["q8_0"] / 16))
+        whole_cache = _scaled(state.cache(plan.context, batched=True), plan.parallel)
+        saved = None if whole_cache is None else -math.floor(whole_cache * (1 - _HALF))
         why = "a model lies partly in the host's memory" if spilled else "makes room for the requests at once"
         return Setting(name, today, "q8_0", f"{why}; compare answers before and after", saved, really)
     why = "set already" if value else "nothing shows a need"

@@ -29,6 +29,12 @@ class Seen:
     context: int
     loaded: Loaded | None
 
+    def length(self, context: int | None) -> int:
+        """Return its context under another OLLAMA_CONTEXT_LENGTH, which its Modelfile's num_ctx overrules."""
+        if context is None or "num_ctx" in self.model.parameters:
+            return self.context
+        return min(context, self.numbers.max_context or context)
+
     @property
     def forced(self) -> bool:
         family = (self.model.family or str(self.model.architecture.get("general.architecture", ""))).lower()
@@ -48,11 +54,20 @@ class State:
     resident: tuple[Seen, ...]
     room: int | None
 
-    def per_token(self, *, batched: bool = False) -> int | None:
-        """Bytes of cache per token of context at 16 bit, all resident models; batched: those that run in parallel."""
-        known = [one.numbers.kv_token for one in self.resident if not (batched and one.forced)]
-        sizes = [size for size in known if size]
-        return sum(sizes) if sizes and len(sizes) == len(known) else None
+    def cache(self, context: int | None = None, *, batched: bool = False) -> int | None:
+        """Bytes of cache at 16 bit, one request for each resident model; context None: today's.
+
+        batched: without the models that answer one request at a time. None: of one model it is not known.
+        """
+        found = [one for one in self.resident if not (batched and one.forced)]
+        sizes = [one.numbers.kv_token * one.length(context) for one in found if one.numbers.kv_token]
+        return sum(sizes) if sizes and len(sizes) == len(found) else None
+
+    @property
+    def held(self) -> int | None:
+        """Bytes that loaded models take beyond their weights: no cache can give back more."""
+        loaded = [one.loaded.size - one.model.size for one in self.resident if one.loaded and one.model.size]
+        return max(0, sum(loaded)) if loaded and len(loaded) == len(self.resident) else None
 
     @property
     def kv_bits(self) -> float:

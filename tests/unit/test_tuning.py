@@ -24,6 +24,11 @@ def plan(**case: Any) -> dict[str, Setting]:
     return {one.name: one for one in tuning(case_facts(data))}
 
 
+def vars_of(name: str) -> dict[str, Any]:
+    model = case_facts({"models": [name]}).ollama.models[0]
+    return {key: getattr(model, key) for key in ("name", "size", "parameter_size")}
+
+
 def test_seven_settings_each_with_a_reason_and_what_it_does() -> None:
     found = plan()
     assert list(found) == NAMES
@@ -75,12 +80,33 @@ def test_embedding_models_are_served_one_at_a_time() -> None:
 def test_context_is_pinned_shortened_or_lengthened_by_evidence() -> None:
     pinned = plan()["OLLAMA_CONTEXT_LENGTH"]
     assert (pinned.proposed, pinned.vram_cost, pinned.changes) == ("8192", 0, True)
-    long = plan(loaded=[{**HELD, "context_length": 32768}], traffic={**BUSY, "longest_prompt": 1500})
+    large = {**HELD, "size": 10 * GIB, "size_vram": 10 * GIB, "context_length": 32768}
+    long = plan(loaded=[large], traffic={**BUSY, "longest_prompt": 1500})
     assert long["OLLAMA_CONTEXT_LENGTH"].proposed == "4096"
     assert long["OLLAMA_CONTEXT_LENGTH"].vram_cost == (4096 - 32768) * KV
     cut = plan(traffic={**BUSY, "truncated": 3})["OLLAMA_CONTEXT_LENGTH"]
     assert cut.proposed == "16384"
     assert cut.vram_cost == 8192 * KV
+
+
+def test_a_saving_is_never_more_than_what_is_held() -> None:
+    held = [{**HELD, "context_length": 131072}]     # as with sliding windows: the cache is smaller than the sum
+    found = plan(loaded=held, traffic={**BUSY, "longest_prompt": 1500})["OLLAMA_CONTEXT_LENGTH"]
+    assert found.proposed == "4096"
+    assert -2 * GIB < (found.vram_cost or 0) < 0
+
+
+def test_a_default_beyond_the_model_costs_nothing() -> None:
+    found = plan(gpus=["80GiB cc9.0"], loaded=[], traffic={**BUSY, "longest_prompt": 9000})["OLLAMA_CONTEXT_LENGTH"]
+    assert found.today == "262144 (default)"
+    assert found.vram_cost == (16384 - 131072) * KV
+
+
+def test_context_of_a_modelfile_is_not_touched_by_the_environment() -> None:
+    own = {**vars_of("llama3.1:8b"), "parameters": {"num_ctx": 8192}}
+    found = plan(models=[own], loaded=[], env={"OLLAMA_CONTEXT_LENGTH": 65536}, traffic={**BUSY, "longest_prompt": 900})
+    assert found["OLLAMA_CONTEXT_LENGTH"].vram_cost == 0
+    assert "sets its own" in found["OLLAMA_CONTEXT_LENGTH"].really
 
 
 def test_context_is_not_lengthened_where_it_does_not_fit() -> None:
