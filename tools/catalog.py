@@ -6,6 +6,7 @@ Run: python tools/catalog.py catalogue.yaml > orchestrator/data/catalog.json
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,26 +31,59 @@ def entry(model: dict[str, Any]) -> dict[str, Any]:
     bits = (model.get("extra") or {}).get("bits_per_weight")
     if bits is not None:
         found["native_bits"] = bits
+    found |= structure(model)
     found["quantized"] = [[item["repo"], item["scheme"]] for item in model["quantized"]]
     found["verified"] = {key: value for key, value in model["verified"].items() if key in ("pairing", "numbers")}
+    return found
+
+
+def structure(model: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides how dimensions are compared: number of routed experts, layers without a cache."""
+    extra = model.get("extra") or {}
+    found: dict[str, Any] = {"hybrid": True} if extra.get("hybrid") else {}
+    size = str(model["ollama"]["tag"]).lower()
+    told = str(extra.get("moe") or "")
+    if told and "unverified" not in told:
+        # "64 routed experts (Lite) / 160 (236B)": the part that names this size, else the first.
+        parts = told.lower().split("/")
+        own = next((part for part in parts if f"({size})" in part), parts[0])
+        found["experts"] = int(re.findall(r"\d+", own)[0])
+    elif mixture := re.match(r"(\d+)x\d", size):
+        found["experts"] = int(mixture[1])
+    return found
+
+
+def hints(table: dict[str, str], known: tuple[list[str], list[str]]) -> dict[str, list[str | None]]:
+    """Return Ollama's parser names with the tool and reasoning parser of vLLM, only those that it has."""
+    found = {}
+    for name, text in table.items():
+        if "/" in text and "unverified" not in text:
+            pair = [half.split(" or ")[-1].strip() for half in text.split("/")]
+            found[name] = [half if half in all_of else None for half, all_of in zip(pair, known, strict=True)]
     return found
 
 
 def main(source: str) -> None:
     data = yaml.load(Path(source).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     rules = data["rules"]
+    registry = rules["vllm_registry"]
+    version = data["meta"]["vllm"].split(" ")[0]
     compiled = {
         "source": "Ollama names paired with Hugging Face repositories from public sources; architecture numbers from "
         "the models' own config.json as packaged by public projects; parser and class names from vLLM "
-        f"{data['meta']['vllm']}. Existence and gating on the Hub are not probed here.",
+        f"{version}. Existence and gating on the Hub are not probed here.",
         "made": data["meta"]["made"],
-        "vllm": data["meta"]["vllm"],
+        "vllm": version,
         "quants": {
             name: [quant["bits_per_weight"], quant["nearest"]] for name, quant in rules["gguf_quants"].items()
         },
         "architectures": rules["gguf_architectures"],
-        "tool_parsers": rules["vllm_registry"]["tool_parsers"],
-        "reasoning_parsers": rules["vllm_registry"]["reasoning_parsers"],
+        "tool_parsers": registry["tool_parsers"],
+        "reasoning_parsers": registry["reasoning_parsers"],
+        "removed": registry["no_longer_supported"],
+        "parser_hints": hints(
+            rules["ollama_parser_hints"]["map"], (registry["tool_parsers"], registry["reasoning_parsers"])
+        ),
         "families": {
             name: [family["default_tag"], family.get("default_quant")] for name, family in data["families"].items()
         },

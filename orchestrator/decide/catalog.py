@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from orchestrator.names import canonical
+from orchestrator.decide import tags
 
-_SIZE = re.compile(r"^(\d+x\d+(?:\.\d+)?b|e?\d+(?:\.\d+)?[bmk])(?:-a\d+(?:\.\d+)?[bm])?(?=-|$)")
-_QUANT = re.compile(
-    r"(?:^|-)(q[2-8]_(?:0|1|k)(?:_(?:s|m|l|xl))?|iq[1-4]_(?:xxs|xs|s|m|nl)|tq[12]_0|fp16|f16|bf16|fp32|f32"
-    r"|mxfp4|mxfp8|nvfp4|int4|int8|fp8)$"
-)
 _SAME_AS_NONE = {"instruct", "chat", "it", "qat"}
 _BASE = {"text", "base", "code"}
 
@@ -37,6 +31,12 @@ class Numbers:
     native: str = "bf16"        # scheme of the repository as published: bf16, fp8 or mxfp4
     mla: bool = False           # one latent vector per token, on every tensor-parallel rank
     vision: bool = False
+    experts: int | None = None
+    hybrid: bool = False        # only some layers keep a cache
+
+    @property
+    def moe(self) -> bool:
+        return bool(self.experts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     trust_remote_code: bool = False
     paired: bool = True         # the pairing is stated somewhere, not inferred from the name
+    measured: bool = True       # the numbers come from the model's own config.json
 
     def repositories(self) -> dict[str, str]:
         """Return every repository of this model with its scheme."""
@@ -87,6 +88,8 @@ class Catalog:
     architectures: dict[str, dict[str, Any]]
     tool_parsers: frozenset[str]
     reasoning_parsers: frozenset[str]
+    removed: frozenset[str] = frozenset()           # classes that vLLM once had
+    parser_hints: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)    # Ollama PARSER -> ours
 
     def named(self, name: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.name == name]
@@ -102,57 +105,45 @@ class Catalog:
 
     def find(self, name: str) -> Found | None:
         """Return what a name of Ollama's library stands for; None for other hosts, users and unknown names."""
-        model, _, tag = canonical(name).partition(":")
-        entries = self.named(model)
-        if "/" in model or not entries:
+        asked = tags.parse(name)
+        entries = self.named(asked.model)
+        if "/" in asked.model or not entries:
             return None
-        if tag == "latest":
-            tag = (self.families.get(model, (None, None))[0] or entries[0].tags[0]).lower()
-        exact = next((e for e in entries if tag in (t.lower() for t in e.tags)), None)
+        if asked.tag == "latest":
+            default = self.families.get(asked.model, (None, None))[0] or entries[0].tags[0]
+            asked = tags.parse(f"{asked.model}:{default}")
+        exact = next((e for e in entries if asked.tag in (t.lower() for t in e.tags)), None)
         if exact:
-            return Found(exact, "exact", exact.repo, f"the catalogue has {model}:{tag}")
-        return self._nearest(model, tag, entries)
+            return Found(exact, "exact", exact.repo, f"the catalogue has {asked.model}:{asked.tag}")
+        found = self._nearest(asked, entries)
+        if found is None and tags.parse(name).tag == "latest":
+            reason = f"{asked.model} without a tag is {asked.model}:{asked.tag}, which the catalogue does not have"
+            return Found(entries[0], "guess", entries[0].repo, reason)
+        return found
 
-    def _nearest(self, model: str, tag: str, entries: list[Entry]) -> Found | None:
-        plain = _QUANT.sub("", tag)
-        size = _SIZE.match(plain)
-        if plain and not size:
+    def _nearest(self, asked: tags.Tag, entries: list[Entry]) -> Found | None:
+        plain = asked.plain
+        if plain and not asked.size:
             candidates = [e for e in entries if plain in (t.lower() for t in e.tags)] or entries
         elif not plain:
-            default = (self.families.get(model, (None, None))[0] or "").lower()
+            default = (self.families.get(asked.model, (None, None))[0] or "").lower()
             candidates = [e for e in entries if default in e.tags] or entries[:1]
         else:
-            assert size is not None
-            candidates = [e for e in entries if any(_size_of(t) == size[1] for t in e.tags)]
+            candidates = [e for e in entries if any(tags.size_of(t) == asked.size for t in e.tags)]
         if not candidates:
             return None
-        words = _words(plain, size[0] if size else "")
-        best = max(candidates, key=lambda entry: _score(entry, words, quantised=plain != tag))
-        return _judge(best, model, tag, words)
+        best = max(candidates, key=lambda entry: _score(entry, asked.words, quantised=bool(asked.quant)))
+        return _judge(best, asked.model, asked.tag, asked.words)
 
 
-def _size_of(tag: str) -> str | None:
-    found = _SIZE.match(tag.lower())
-    return found[1] if found else None
-
-
-def _whole_size(tag: str) -> str:
-    found = _SIZE.match(tag.lower())
-    return found[0] if found else ""
-
-
-def _words(tag: str, size: str) -> set[str]:
-    return {word for word in tag.removeprefix(size).split("-") if word}
-
-
-def _score(entry: Entry, words: set[str], *, quantised: bool) -> float:
+def _score(entry: Entry, words: frozenset[str], *, quantised: bool) -> float:
     text = f"{entry.repo} {' '.join(entry.tags)}".lower()
-    own = min(len(_words(_QUANT.sub("", tag.lower()), _whole_size(tag)) - words) for tag in entry.tags)
-    has_quant = any(_QUANT.search(tag.lower()) for tag in entry.tags)
+    own = min(len(tags.words_of(tag) - words) for tag in entry.tags)
+    has_quant = any(tags.has_quant(tag) for tag in entry.tags)
     return 2 * sum(word in text for word in words) - own + (0.5 if has_quant == quantised else 0)
 
 
-def _judge(entry: Entry, model: str, tag: str, words: set[str]) -> Found:
+def _judge(entry: Entry, model: str, tag: str, words: frozenset[str]) -> Found:
     if words & _BASE and entry.base_repo:
         reason = f"{model}:{tag} is the base model, which has no chat template"
         return Found(entry, "likely", entry.base_repo, reason)
@@ -177,6 +168,8 @@ def load() -> Catalog:
         architectures=data["architectures"],
         tool_parsers=frozenset(data["tool_parsers"]),
         reasoning_parsers=frozenset(data["reasoning_parsers"]),
+        removed=frozenset(data["removed"]),
+        parser_hints={name: (tool, reasoning) for name, (tool, reasoning) in data["parser_hints"].items()},
     )
 
 
@@ -203,6 +196,8 @@ def _entry(item: dict[str, Any]) -> Entry:
         native="fp8" if dtype.startswith("fp8") else "mxfp4" if dtype.startswith("mxfp4") else "bf16",
         mla="MLA" in item.get("kv_note", ""),
         vision=item["task"] == "vision",
+        experts=item.get("experts"),
+        hybrid=bool(item.get("hybrid")),
     )
     return Entry(
         name=item["name"],
@@ -222,4 +217,5 @@ def _entry(item: dict[str, Any]) -> Entry:
         aliases=tuple(item.get("aliases", ())),
         trust_remote_code=item.get("trust_remote_code", False),
         paired=item["verified"].get("pairing") is True,
+        measured=item["verified"].get("numbers") is True,
     )

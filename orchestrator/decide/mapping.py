@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import PurePosixPath
 
+from orchestrator.decide import tags
 from orchestrator.decide.catalog import Catalog, Entry, Found, Numbers
+from orchestrator.decide.parsers import parsers
+from orchestrator.decide.provenance import provenance
+from orchestrator.decide.shape import disagreements, gguf_numbers, similar
 from orchestrator.facts import Model
-from orchestrator.names import canonical
 
-_HUB = re.compile(r"^(?:hf\.co|huggingface\.co)/(?P<repo>[^/]+/[^:]+)(?::.*)?$", re.IGNORECASE)
-_HUB_URL = re.compile(r"^https?://(?:hf\.co|huggingface\.co)/(?P<repo>[^/]+/[^/]+)/?$", re.IGNORECASE)
-_GGUF = re.compile(r"[-_.](?:i1-)?gguf$", re.IGNORECASE)
+__all__ = ["Mapping", "disagreements", "gguf_numbers", "map_model"]
+
+# Formats that vLLM no longer loads: GGUF and bitsandbytes left its core, exl2 and MLX were never in it.
+_FOREIGN = re.compile(
+    r"[-_.](?:i1-)?gguf(?:$|[-_.])|[-_.](?:bnb|unsloth-bnb)[-_.]?(?:4|8)bit|[-_.]exl[23](?:$|[-_.])|[-_.]mlx(?:$|[-_.])"
+    r"|^mlx-community/",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,9 @@ class Mapping:
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     trust_remote_code: bool = False
+    local: bool = False                 # `repo` is a directory of this machine
+    licence: str = ""                   # as the installed file states it
+    gate: str = ""                      # what has to be done before the download, if anything
 
     @property
     def stays(self) -> bool:
@@ -49,58 +60,47 @@ class Mapping:
 def map_model(model: Model, catalog: Catalog, given: str | None = None) -> Mapping:
     """Return where a model's weights are on the Hub, with the reasons; `given` (from the spec) wins."""
     kind = _kind(model)
-    start = Mapping(model.name, None, "none", kind, numbers=gguf_numbers(model.architecture))
+    start = Mapping(
+        model.name, None, "none", kind, numbers=gguf_numbers(model.architecture), licence=_licence(model)
+    )
     if given:
         return _given(start, model, catalog, given)
-    if model.remote_host or re.search(r"(?:^|[-:])cloud$", canonical(model.name)):
+    if model.remote_host or tags.is_cloud(model.name):
         return replace(start, reasons=("a cloud model: its weights are not here",))
-    found, why = _provenance(model, catalog)
+    if _has_adapter(model):
+        return replace(start, reasons=(_ADAPTER,))
+    gone = _removed(model, catalog)
+    if gone:
+        return replace(start, reasons=(gone,))
+    found, why = provenance(model, catalog)
     if found is None:
         return replace(start, candidates=_candidates(model, catalog), reasons=why)
     return _checked(start, model, catalog, found, why)
 
 
-def gguf_numbers(info: dict[str, Any]) -> Numbers:
-    """Return a model's shape from the GGUF keys that /api/show reports."""
-    arch = str(info.get("general.architecture", ""))
-
-    def number(key: str) -> int | None:
-        value = info.get(f"{arch}.{key}")
-        return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-    layers, hidden, heads = number("block_count"), number("embedding_length"), number("attention.head_count")
-    kv_heads = number("attention.head_count_kv")
-    head_dim = number("attention.key_length") or (hidden // heads if hidden and heads else None)
-    latent = number("attention.kv_lora_rank")
-    count = info.get("general.parameter_count")
-    kv = 4 * layers * kv_heads * head_dim if layers and kv_heads and head_dim else None
-    if latent and layers:
-        kv = 2 * layers * (latent + (number("rope.dimension_count") or 64))
-    return Numbers(
-        params_b=count / 1e9 if isinstance(count, int | float) else None,
-        layers=layers - (number("nextn_predict_layers") or 0) if layers else None,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        hidden=hidden,
-        intermediate=number("feed_forward_length"),
-        vocab=number("vocab_size"),
-        kv_token=kv,
-        max_context=number("context_length"),
-        mla=latent is not None,
-        vision=number("vision.block_count") is not None,
-    )
+_ADAPTER = (
+    "an ADAPTER in GGUF form, which vLLM does not load: name the original PEFT adapter (directory or repository) "
+    "in migrate.yaml"
+)
 
 
-def disagreements(ours: Numbers, theirs: Numbers) -> list[str]:
-    """Return the dimensions in which the installed file and the repository differ, with both numbers."""
-    names = {"layers": "layers", "hidden": "hidden size"}
-    # With MLA or hybrid layers GGUF counts KV heads in its own way.
-    full = theirs.kv_token and theirs.layers and theirs.kv_heads and theirs.head_dim
-    if full and theirs.kv_token == 4 * theirs.layers * theirs.kv_heads * theirs.head_dim:  # type: ignore[operator]
-        names["kv_heads"] = "KV heads"
-    pairs = [(label, getattr(ours, key), getattr(theirs, key)) for key, label in names.items()]
-    return [f"{label} {a} here, {b} there" for label, a, b in pairs if a and b and a != b]
+def _has_adapter(model: Model) -> bool:
+    told = str(model.details.get("modelfile") or "")
+    return bool(model.details.get("adapter") or re.search(r"^\s*ADAPTER\s", told, re.MULTILINE | re.IGNORECASE))
+
+
+def _removed(model: Model, catalog: Catalog) -> str:
+    """Say so when every class of this architecture has left vLLM."""
+    arch = str(model.architecture.get("general.architecture", ""))
+    classes = catalog.architectures.get(arch, {}).get("hf_classes", ())
+    gone = bool(classes) and all(one in catalog.removed for one in classes)
+    return f"vLLM {catalog.vllm} cannot serve {', '.join(classes)}: it stays on Ollama" if gone else ""
+
+
+def _licence(model: Model) -> str:
+    told = model.architecture.get("general.license.name") or model.architecture.get("general.license")
+    link = model.architecture.get("general.license.link")
+    return " ".join(str(part) for part in (told, f"({link})" if link else "") if part)
 
 
 def _kind(model: Model) -> str:
@@ -110,33 +110,6 @@ def _kind(model: Model) -> str:
     return "embedding" if known or pooling else "generate"
 
 
-def _provenance(model: Model, catalog: Catalog) -> tuple[Found | None, tuple[str, ...]]:
-    hub = _HUB.match(model.name)
-    if hub:
-        return _from_hub(_GGUF.sub("", hub["repo"]), f"its name says {hub['repo']}", catalog)
-    for name in (model.name, model.parent):
-        found = catalog.find(name) if name else None
-        if found:
-            via = f"made from {model.parent}; " if name == model.parent else ""
-            return found, (via + found.reason,)
-    url = _HUB_URL.match(str(model.architecture.get("general.base_model.0.repo_url", "")))
-    if url:
-        return _from_hub(url["repo"], f"its file says that it comes from {url['repo']}", catalog)
-    return None, ("not in the catalogue; name the repository in migrate.yaml",)
-
-
-def _from_hub(repo: str, why: str, catalog: Catalog) -> tuple[Found | None, tuple[str, ...]]:
-    known = catalog.by_repo(repo)
-    if known is None:
-        # The uploader of a GGUF file is seldom the author of the weights: match by name, never guess an owner.
-        last = repo.rsplit("/", 1)[-1].lower()
-        same = [e for e in catalog.entries if last in {r.rsplit("/", 1)[-1].lower() for r in (e.repo, *e.aliases)}]
-        known = (same[0], same[0].numbers.native) if len({e.repo for e in same}) == 1 else None
-    if known is None:
-        return None, (f"{why}, which the catalogue does not know; name the repository in migrate.yaml",)
-    return Found(known[0], "likely", known[0].repo, why), (why,)
-
-
 def _checked(
     start: Mapping, model: Model, catalog: Catalog, found: Found, why: tuple[str, ...]
 ) -> Mapping:
@@ -144,7 +117,7 @@ def _checked(
     wrong = disagreements(start.numbers, found.entry.numbers)
     if wrong:
         others = [e for e in catalog.named(found.entry.name) if not disagreements(start.numbers, e.numbers)]
-        same = [e for e in others if _similar(e.numbers.params_b, start.numbers.params_b)]
+        same = [e for e in others if similar(e.numbers.params_b, start.numbers.params_b)]
         refused = f"{found.repo} does not match the installed file: {', '.join(wrong)}"
         if len(same) != 1:
             names = tuple(e.repo for e in (same or others)[:3])
@@ -155,21 +128,20 @@ def _checked(
         return replace(start, reasons=(*why, f"vLLM {catalog.vllm} cannot serve {what}"))
     if found.confidence == "guess":
         return replace(start, reasons=why, candidates=(found.repo,))
-    return _take(start, model, found.entry, found.repo, found.confidence, why)
-
-
-def _similar(one: float | None, other: float | None) -> bool:
-    return not one or not other or abs(one - other) < 0.15 * other
+    return _take(start, model, catalog, found.entry, found.repo, found.confidence, why)
 
 
 def _take(
-    start: Mapping, model: Model, entry: Entry, repo: str, confidence: str, why: tuple[str, ...]
+    start: Mapping, model: Model, catalog: Catalog, entry: Entry, repo: str, confidence: str, why: tuple[str, ...]
 ) -> Mapping:
     notes = [*why]
     if not entry.paired:
         notes.append("the pairing is inferred from the name")
     if entry.implementation == "transformers-backend":
         notes.append("vLLM runs it through the Transformers backend: slower, with fewer features")
+    tool, reasoning, said = parsers(model, entry, catalog)
+    notes += said
+    gated = _gated(entry, repo)
     schemes = entry.repositories()
     instruct = repo != entry.base_repo
     return replace(
@@ -181,10 +153,11 @@ def _take(
         numbers=_merged(entry.numbers, start.numbers),
         scheme=schemes.get(repo, entry.numbers.native),
         quantized=entry.quantized if instruct and repo == entry.repo else (),
-        gated=_gated(entry, repo),
+        gated=gated,
         gate_unsure=entry.gate_unsure,
-        tool_parser=entry.tool_parser if _can(model, "tools") else None,
-        reasoning_parser=entry.reasoning_parser if _can(model, "thinking") else None,
+        tool_parser=tool,
+        reasoning_parser=reasoning,
+        gate=_gate(repo, unsure=entry.gate_unsure) if gated else "",
         trust_remote_code=entry.trust_remote_code,
     )
 
@@ -194,8 +167,9 @@ def _gated(entry: Entry, repo: str) -> bool:
     return entry.gated and repo.partition("/")[0].lower() == entry.repo.partition("/")[0].lower()
 
 
-def _can(model: Model, capability: str) -> bool:
-    return not model.capabilities or capability in model.capabilities
+def _gate(repo: str, *, unsure: bool) -> str:
+    may = "may need" if unsure else "needs"
+    return f"{may} its licence accepted at https://huggingface.co/{repo}, by the account whose token is in HF_TOKEN"
 
 
 def _merged(first: Numbers, second: Numbers) -> Numbers:
@@ -204,14 +178,32 @@ def _merged(first: Numbers, second: Numbers) -> Numbers:
     return replace(first, **{key: getattr(second, key) for key in gaps if getattr(first, key) is None})
 
 
+def is_local(repo: str) -> bool:
+    """Tell whether a mapping is a directory of this machine; a repository has one slash and no leading dot."""
+    return repo.startswith(("/", "./", "../", "~")) or len(PurePosixPath(repo).parts) != 2
+
+
 def _given(start: Mapping, model: Model, catalog: Catalog, repo: str) -> Mapping:
+    foreign = _FOREIGN.search(repo)
+    if foreign:
+        form = foreign[0].strip("-_./").lower()
+        lost = f"migrate.yaml names {repo}: vLLM {catalog.vllm} does not load that format ({form}); it stays on Ollama"
+        return replace(start, reasons=(lost,))
     known = catalog.by_repo(repo)
     if known is None:
-        return replace(start, repo=repo, confidence="given", reasons=("migrate.yaml names it",))
+        gone = _removed(model, catalog)
+        tool, reasoning, said = parsers(model, None, catalog)
+        return replace(
+            start, repo=repo, confidence="given", reasons=("migrate.yaml names it", *([gone] if gone else []), *said),
+            tool_parser=tool, reasoning_parser=reasoning, local=is_local(repo),
+        )  # fmt: skip
     entry, scheme = known
+    if not entry.supported:
+        what = entry.architecture or repo
+        return replace(start, reasons=(f"migrate.yaml names {repo}, and vLLM {catalog.vllm} cannot serve {what}",))
     wrong = disagreements(start.numbers, entry.numbers)
     why = ("migrate.yaml names it", *(f"but its {difference}" for difference in wrong))
-    taken = _take(start, model, entry, repo, "given", why)
+    taken = _take(start, model, catalog, entry, repo, "given", why)
     return replace(taken, scheme=scheme, gated=_gated(entry, repo))
 
 
@@ -225,6 +217,6 @@ def _candidates(model: Model, catalog: Catalog) -> tuple[str, ...]:
         for entry in catalog.entries
         if (entry.numbers.layers, entry.numbers.hidden) == (ours.layers, ours.hidden)
         and entry.numbers.kv_heads == ours.kv_heads
-        and _similar(entry.numbers.params_b, ours.params_b)
+        and similar(entry.numbers.params_b, ours.params_b)
     ]
     return tuple(dict.fromkeys(same))[:3]
