@@ -1,0 +1,36 @@
+"""Reads a hand-written Compose file with Ollama or vLLM in it and names each error with its fix. Pure: text in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.decide.composecheck import clients, gpus, images, ollama, structure, vllm
+from orchestrator.decide.composecheck.document import Broken, read
+from orchestrator.decide.composecheck.project import Card, project
+from orchestrator.decide.finding import Finding, ordered
+
+__all__ = ["Card", "check"]
+
+
+def check(
+    text: str,
+    *,
+    card: Card | None = None,
+    env: Mapping[str, str] | None = None,
+    others: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """Return everything that is wrong with a Compose file (or a LiteLLM configuration), worst first, with lines.
+
+    `card` is the GPU it is meant for; without it no sizes are judged. `env` fills variables in, as .env would.
+    `others` holds the texts of mounted configuration files. Never raises for what stands in the text.
+    """
+    try:
+        raw, found = read(text)
+    except Broken as broken:
+        return [broken.finding]
+    whole = project(raw, text, env or {}, card)
+    for one in (structure.check, images.check, ollama.check, vllm.check, gpus.check):
+        found = found + one(whole)
+    found = found + clients.check(whole, others or {})
+    return ordered([replace(one, line=max(1, one.line)) for one in found])

@@ -1,0 +1,114 @@
+"""Hand-written Compose files: each error is named where it stands, and nothing else is."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+from orchestrator.decide.composecheck import Card, check
+from orchestrator.decide.composecheck.document import scalar
+from orchestrator.decide.composecheck.service import fill, release
+from tests.unit import decide_cases
+
+STACKS = sorted((Path(__file__).parent.parent.parent / "stacks").glob("*/compose.yaml"))
+CASES = decide_cases.cases("compose")
+
+
+def card(text: str | None) -> Card | None:
+    if text is None:
+        return None
+    size, capability = re.fullmatch(r"(\d+)GiB cc([\d.]+)", text).groups()
+    return Card(int(size) * 2**30, float(capability))
+
+
+def said(findings, text: str, others: dict[str, str]) -> list[str]:
+    def line_of(one) -> str:
+        lines = others.get(one.where, text).splitlines()
+        return lines[one.line - 1] if one.line <= len(lines) else ""
+
+    return [(f"{one.severity} {one.code} {one.where}", line_of(one)) for one in findings]
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_the_cases(path: Path) -> None:
+    case = decide_cases.read(path)
+    others = case.get("others", {})
+    findings = check(case["compose"], card=card(case.get("gpu")), env=case.get("env"), others=others)
+    told = "\n".join(map(str, findings))
+    left = said(findings, case["compose"], others)
+    for wanted in case["expect"]:
+        words, _, on_line = wanted.partition(" | ")
+        match = next((one for one in left if one[0] == words and on_line in one[1]), None)
+        assert match is not None, f"{wanted!r} is missing from:\n{told}"
+        left.remove(match)
+    assert left == [], told
+    for words in case.get("says", []):
+        assert words in told
+    assert all(one.fix for one in findings)
+
+
+def test_there_are_enough_cases() -> None:
+    assert CASES
+
+
+@pytest.mark.parametrize("path", STACKS, ids=lambda path: path.parent.name)
+def test_our_own_stacks_are_clean(path: Path) -> None:
+    assert [str(one) for one in check(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("path", [STACKS[0], *(one for one in CASES if one.stem == "good")], ids=lambda path: path.stem)
+def test_no_mangled_file_raises(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for at in range(len(lines)):
+        for mangled in (lines[:at], lines[:at] + lines[at + 1 :], [*lines[:at], lines[at].strip(), *lines[at + 1 :]]):
+            for one in check("\n".join(mangled), card=Card(24 * 2**30, 8.9)):
+                assert one.line >= 1
+                assert one.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "services:", "services: 3", "services: {a: 1}", "services: {vllm: {image: [], command: {}, ports: x, environment: 3}}",
+     "services: {vllm: {image: vllm/vllm-openai, command: [null, 3, true, 'a b'], healthcheck: 4, deploy: [], volumes: {}}}",
+     "a: &a [*a]", "services: &s {vllm: *s}", "services: {a: {extends: b}, b: {extends: a}}", "\x00", "%", "services:\n  a: !reset null",
+     "services: {ollama: {image: ollama/ollama, environment: [3, null, {A: b}], deploy: {resources: {reservations: {devices: [1, {count: x}]}}}}}",
+     "services: {v: {image: 'vllm/vllm-openai:v1', command: \"--a 'b\", depends_on: {v: 1}, healthcheck: {test: 3, interval: x}}}",
+     *(f"services: {{x: {char}}}" for char in string.punctuation)],
+)  # fmt: skip
+def test_odd_files_do_not_raise(text: str) -> None:
+    for one in check(text, card=Card(24 * 2**30), others={"./x": text}):
+        assert one.severity in ("error", "warning", "advice")
+
+
+def test_secrets_are_not_repeated() -> None:
+    secret = "hf_" + "Zz9" * 10
+    text = f"services:\n  app:\n    image: a/b:1\n    environment: {{X: {secret}, DB_PASSWORD: hunter2}}\n"
+    found = check(text)
+    assert [one.code for one in found] == ["secret", "secret"]
+    assert secret not in str(found)
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [("${A}", "1"), ("$A", "1"), ("${B:-x}", "x"), ("${B-x}", "x"), ("${EMPTY:-x}", "x"), ("${EMPTY-x}", ""), ("${B:?no}", "${B:?no}"),
+     ("$$A", "$A"), ("${A:+y}", "y"), ("${B:+y}", ""), ("${B:-${A}}", "1"), ("a${A}b", "a1b")],
+)  # fmt: skip
+def test_variables_are_filled_as_compose_does(text: str, filled: str) -> None:
+    assert fill(text, {"A": "1", "EMPTY": ""}) == filled
+
+
+@pytest.mark.parametrize(
+    ("tag", "wanted"),
+    [("v0.5.3.post1", (0, 5, 3, 1)), ("v0.20.0-cu129", (0, 20, 0, 0)), ("0.30", (0, 30, 0, 0)), ("latest", None), ("", None), ("v1x", None)],
+)  # fmt: skip
+def test_releases_are_read_from_tags(tag: str, wanted: tuple[int, ...] | None) -> None:
+    assert release(tag) == wanted
+
+
+def test_scalars_are_those_of_yaml_1_2() -> None:
+    assert [scalar(one, quoted=False) for one in ("yes", "22:22", "010", "1.5", "~", "true")] == ["yes", "22:22", 10, 1.5, None, True]
