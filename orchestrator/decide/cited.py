@@ -51,11 +51,22 @@ class Contradiction:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """A setting that an article recommends for an engine (ollama or vllm), and what was checked."""
+
+    source: Source
+    engine: str
+    text: str
+    checked: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cited:
     sources: dict[str, Source]
     thresholds: tuple[Threshold, ...]
     figures: tuple[Figure, ...]
     contradictions: tuple[Contradiction, ...]
+    settings: tuple[Advice, ...]
 
     def threshold(self, name: str) -> Threshold:
         return next(one for one in self.thresholds if one.id == name)
@@ -75,4 +86,5 @@ def cited() -> Cited:
         tuple(Threshold(**{**item, "source": sources[item["source"]]}) for item in data["thresholds"]),
         tuple(Figure(**{**item, "source": sources[item["source"]]}) for item in data["figures"]),
         tuple(Contradiction(**item) for item in data["contradictions"]),
+        tuple(Advice(**{**item, "source": sources[item["source"]]}) for item in data["settings"]),
     )

@@ -5,18 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from orchestrator.decide.tuning_state import KV_BITS, LLAMA_SERVER, State, default_context, footprint, look, seen, whole
-from orchestrator.decide.verdict_parts import number
+from orchestrator.decide.tuning_plan import ALLOWS, HALF, Joint, joint, more_for
+from orchestrator.decide.tuning_state import LLAMA_SERVER, State, default_context, footprint, look, seen, whole
 from orchestrator.decide.vram import gib
 from orchestrator.facts import Facts
 from orchestrator.names import canonical
-
-_MOST_PARALLEL = 8      # more than that is what vLLM is for; S1's example, too
-_HALF = KV_BITS["q8_0"] / 16
-_BLIND = 4              # where the free memory is not known
-_ENOUGH = 20            # requests
-_DAY = 86400.0          # seconds; a shorter log does not show the longest prompt
-_ALLOWS = " is what the free VRAM allows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +35,10 @@ class Setting:
         return pinned or self.today.split(" ")[0] != self.proposed
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What belongs together: context, parallel requests and the cache's type share one room."""
-
-    context: int
-    context_why: str
-    parallel: int
-    parallel_why: str
-    halved: bool
-
-
 def tuning(facts: Facts) -> list[Setting]:
     """Return the seven settings, and those that are set to no effect."""
     state = look(facts)
-    plan = _plan(state)
+    plan = joint(state)
     found = [_parallel(state, plan), _loaded(state), _queue(state), _context(state, plan), _flash(state, plan),
              _cache(state, plan), _keep(state)]  # fmt: skip
     return [*found, *_useless(state)]
@@ -79,83 +61,7 @@ def _scaled(cache: int | None, times: float, bits: float = 16) -> int | None:
     return None if cache is None else math.ceil(cache * times * bits / 16)
 
 
-def _more(state: State, context: int) -> int | None:
-    """Bytes more for another context with today's parallel requests; never less than what is held."""
-    then, now = state.cache(context), state.cache()
-    if then is None or now is None:
-        return None
-    alone = (state.cache(context, batched=True) or 0) - (state.cache(batched=True) or 0)
-    more = math.ceil(((then - now) + alone * (state.parallel - 1)) * state.kv_bits / 16)
-    return more if state.held is None else max(more, -state.held)
-
-
-def _plan(state: State) -> _Plan:
-    context, context_why = _wanted_context(state)
-    wanted, why = _wanted_parallel(state)
-    one, more = state.cache(context, batched=True), _more(state, context)
-    if wanted <= state.parallel or not one or more is None:
-        return _Plan(context, context_why, max(state.parallel, wanted), why, False)
-    if state.room is None:
-        most = max(state.parallel, min(wanted, _BLIND))
-        return _Plan(context, context_why, most, f"{why}; free memory is not known, so check that it fits", False)
-    left = state.room - more
-    plain = _fits(state, left, one, state.kv_bits)
-    if plain < wanted and state.kv_bits == 16:
-        halved = _fits(state, left + one * state.parallel * (1 - _HALF), one, 16 * _HALF)
-        if halved > max(plain, state.parallel):
-            return _Plan(context, context_why, min(wanted, halved), _fitting(why, wanted, halved), True)
-    plain = max(state.parallel, min(wanted, plain))
-    return _Plan(context, context_why, plain, _fitting(why, wanted, plain), False)
-
-
-def _fits(state: State, left: float, one: int, bits: float) -> int:
-    """Requests at once for which `left` bytes more are enough; `one`: the cache of one at 16 bit."""
-    return state.parallel + math.floor(left / (one * bits / 16)) if left > 0 else state.parallel
-
-
-def _fitting(why: str, wanted: int, fits: int) -> str:
-    return why if fits >= wanted else f"{why}; {fits}{_ALLOWS}"
-
-
-def _wanted_parallel(state: State) -> tuple[int, str]:
-    traffic = state.facts.traffic
-    usual = number(traffic.concurrency.p95) or number(traffic.concurrency.peak)
-    if state.resident and all(one.forced for one in state.resident):
-        names = ", ".join(one.model.name for one in state.resident)
-        return state.parallel, f"Ollama answers one request at a time with {names}, whatever is set"
-    if not usual:
-        return state.parallel, "how many requests come at once is not known"
-    word = "stated" if traffic.source == "stated" else "measured"
-    if usual <= state.parallel:
-        return state.parallel, f"{usual:g} at once ({word}) is no more than that"
-    wanted = min(_MOST_PARALLEL, math.ceil(usual))
-    return wanted, f"{usual:g} at once ({word}), and {state.parallel} answered at a time: the others wait"
-
-
-def _wanted_context(state: State) -> tuple[int, str]:
-    traffic = state.facts.traffic
-    longest = max((one.numbers.max_context or 0 for one in state.resident), default=0)
-    if traffic.truncated:
-        wanted = min(2 * state.context, longest or 2 * state.context)
-        if wanted > state.context and _affordable(state, wanted):
-            return wanted, f"{traffic.truncated} prompts were cut silently"
-        return state.context, f"{traffic.truncated} prompts were cut silently, but the VRAM or the model allows no more"
-    prompt, answer = number(traffic.prompt_tokens.peak), number(traffic.output_tokens.peak)
-    if prompt and traffic.prompt_tokens.n >= _ENOUGH and traffic.seconds >= _DAY:
-        needed = 1.25 * (prompt + (answer or 1024))
-        wanted = max(4096, 2 ** math.ceil(math.log2(needed)))
-        if wanted < state.context:
-            return wanted, f"the longest of {traffic.prompt_tokens.n} prompts had {prompt:.0f} tokens; 25 % on top"
-        return state.context, f"the longest prompt had {prompt:.0f} tokens"
-    return state.context, "pinned as it is: else more VRAM or another GPU changes it silently"
-
-
-def _affordable(state: State, context: int) -> bool:
-    extra = _more(state, context)
-    return extra is not None and state.room is not None and extra <= state.room
-
-
-def _parallel(state: State, plan: _Plan) -> Setting:
+def _parallel(state: State, plan: Joint) -> Setting:
     old = state.version < (0, 10, 0)
     default = "4 or 1, by memory" if old else "1"
     really = ("default 1 since 0.10; N requests of a loaded model are batched together; their contexts are allocated "
@@ -200,7 +106,7 @@ def _queue(state: State) -> Setting:
     return Setting(name, today, str(limit), "no refusal was seen", 0, really)
 
 
-def _context(state: State, plan: _Plan) -> Setting:
+def _context(state: State, plan: Joint) -> Setting:
     default = default_context(state.facts, state.version)
     own = [one.model.name for one in state.resident if "num_ctx" in one.model.parameters]
     really = "default by the VRAM of all GPUs since 0.15.5: 4096, 32768 from 23 GiB, 262144 from 47 GiB"
@@ -212,11 +118,11 @@ def _context(state: State, plan: _Plan) -> Setting:
     today = _today(state, "OLLAMA_CONTEXT_LENGTH", str(default))
     if state.context_from == "of what is loaded" and state.context != default:
         today = f"{state.context} ({state.context_from})"
-    cost = 0 if plan.context == state.context else _more(state, plan.context)
+    cost = 0 if plan.context == state.context else more_for(state, plan.context)
     return Setting("OLLAMA_CONTEXT_LENGTH", today, str(plan.context), plan.context_why, cost, really)
 
 
-def _flash(state: State, plan: _Plan) -> Setting:
+def _flash(state: State, plan: Joint) -> Setting:
     name = "OLLAMA_FLASH_ATTENTION"
     value = (state.env or {}).get(name, "").strip().lower()
     auto = state.version >= LLAMA_SERVER
@@ -230,7 +136,7 @@ def _flash(state: State, plan: _Plan) -> Setting:
     return Setting(name, today, value or "unset", "nothing to gain", 0, really)
 
 
-def _cache(state: State, plan: _Plan) -> Setting:
+def _cache(state: State, plan: Joint) -> Setting:
     name = "OLLAMA_KV_CACHE_TYPE"
     value = (state.env or {}).get(name, "").strip().lower()
     really = "f16 unless set; q8_0 is about half, q4_0 a quarter of it and costs quality, most with long contexts"
@@ -238,11 +144,11 @@ def _cache(state: State, plan: _Plan) -> Setting:
     spilled = any(one.loaded and one.loaded.spilled for one in state.resident)
     if (plan.halved or (spilled and state.gpus)) and state.kv_bits == 16:
         whole_cache = _scaled(state.cache(plan.context, batched=True), plan.parallel)
-        saved = None if whole_cache is None else -math.floor(whole_cache * (1 - _HALF))
+        saved = None if whole_cache is None else -math.floor(whole_cache * (1 - HALF))
         why = "a model lies partly in the host's memory" if spilled else "makes room for the requests at once"
         return Setting(name, today, "q8_0", f"{why}; compare answers before and after", saved, really)
     why = "set already" if value else "nothing shows a need"
-    if plan.parallel_why.endswith(_ALLOWS):
+    if plan.parallel_why.endswith(ALLOWS):
         why = "half the cache would not hold one request more"
     return Setting(name, today, value or "f16", why, 0, really)
 

@@ -26,7 +26,7 @@ _NEXT = {
             "`migrate plan --force` plans a migration all the same.",
     "consider": "Next: read the plan below; it changes nothing by itself. Fill in what is missing, then decide.",
     "migrate": "Next: read the plan below; it changes nothing by itself.",
-    "cannot": "Next: stay on Ollama here; the settings below are what it still offers.",
+    "cannot": "Next: stay on Ollama here, or plan for a machine with a GPU that vLLM runs on.",
 }  # fmt: skip
 _EVIDENCE = (
     "measured: seen on this system; asked, stated: from migrate.yaml; cited: an article's claim, not ours; "

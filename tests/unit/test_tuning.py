@@ -47,6 +47,13 @@ def test_parallel_is_left_where_the_load_is_unknown_or_small() -> None:
     assert not plan(traffic=BUSY, env={"OLLAMA_NUM_PARALLEL": 8})["OLLAMA_NUM_PARALLEL"].changes
 
 
+def test_a_cache_of_unknown_size_is_raised_step_by_step() -> None:
+    found = plan(models=[{"name": "mine", "size": GIB}], loaded=[{**HELD, "name": "mine"}], traffic=BUSY)
+    one = found["OLLAMA_NUM_PARALLEL"]
+    assert (one.proposed, one.vram_cost) == ("2", None)
+    assert "step by step" in one.why
+
+
 def test_parallel_never_costs_more_than_is_free() -> None:
     for used in range(7, 25):
         found = plan(gpus=[f"24GiB cc8.9 used{used}GiB"], traffic={**BUSY, "usual": 40, "at_once": 40})

@@ -103,6 +103,7 @@ def test_cited_figures_name_their_source_and_hold_together() -> None:
     assert all(one.until is None or one.until >= one.at for one in data.thresholds)
     assert all(set(one.answers) <= set(data.sources) and one.checked for one in data.contradictions)
     assert all(one.where for one in data.figures)
+    assert all(one.checked and one.engine in ("ollama", "vllm") for one in data.settings)
 
 
 FLOATS = st.one_of(st.none(), st.just(math.nan), st.just(math.inf), st.floats(0, 1e4))
