@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 
 from orchestrator.decide import tags
 from orchestrator.decide.catalog import Catalog, Entry, Found, Numbers
@@ -179,8 +178,8 @@ def _merged(first: Numbers, second: Numbers) -> Numbers:
 
 
 def is_local(repo: str) -> bool:
-    """Tell whether a mapping is a directory of this machine; a repository has one slash and no leading dot."""
-    return repo.startswith(("/", "./", "../", "~")) or len(PurePosixPath(repo).parts) != 2
+    """Tell whether a mapping is a directory of this machine: a repository is owner/name, without a leading dot."""
+    return repo.startswith(("/", "./", "../", "~")) or repo in (".", "..") or repo.count("/") > 1
 
 
 def _given(start: Mapping, model: Model, catalog: Catalog, repo: str) -> Mapping:

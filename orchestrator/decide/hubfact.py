@@ -1,0 +1,83 @@
+"""What the Hub, a cache or a directory said of one repository; and what follows from its config.json."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.decide.catalog import Catalog, Numbers
+
+_UNLOADABLE = {"gguf", "bitsandbytes", "exl2", "exl3", "hqq", "aqlm", "quanto", "eetq", "vptq", "spqr", "higgs", "mlx"}
+OPEN, ACCEPTED, GATED, MISSING = "open", "gated, licence accepted", "gated", "not found or private"
+UNCHECKED, REFUSED, LOCAL = "not checked", "token refused", "local directory"
+
+
+@dataclass(frozen=True, slots=True)
+class HubFact:
+    """One repository as it was seen. `state` is one of this module's words; `said` is the sentence for users.
+
+    weights: bytes of its safetensors files, None where nobody told; config: its config.json, empty if unread.
+    """
+
+    repo: str
+    state: str
+    said: str
+    config: dict[str, Any] = field(default_factory=dict)
+    weights: int | None = None
+    cached: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing that was seen stands in the way of a download; what was not checked may be."""
+        return self.state not in (GATED, MISSING, REFUSED)
+
+
+def config_numbers(config: dict[str, Any]) -> Numbers:
+    """Return the shape that a config.json states; of a multimodal model, that of its language part."""
+    nested = [config.get(key) for key in ("text_config", "llm_config", "language_config", "thinker_config")]
+    text: dict[str, Any] = next((one for one in nested if isinstance(one, dict) and one), config)
+    if isinstance(text.get("text_config"), dict):
+        text = text["text_config"]
+
+    def number(*keys: str) -> int | None:
+        for key in keys:
+            value = text.get(key, config.get(key))
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+        return None
+
+    heads, hidden = number("num_attention_heads", "n_head"), number("hidden_size", "n_embd", "d_model", "dim")
+    latent = number("kv_lora_rank")
+    layers = number("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    kv_heads = number("num_key_value_heads", "num_kv_heads", "multi_query_group_num") or heads
+    head_dim = number("head_dim") or (hidden // heads if hidden and heads else None)
+    kinds = text.get("layer_types") or text.get("layers_block_type") or []
+    caching = sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds) if kinds else layers
+    kv = 4 * caching * kv_heads * head_dim if caching and kv_heads and head_dim else None
+    if latent and layers:
+        kv = 2 * layers * (latent + (number("qk_rope_head_dim") or 64))
+    return Numbers(
+        layers=layers, heads=heads, kv_heads=kv_heads, head_dim=head_dim, hidden=hidden,
+        intermediate=number("intermediate_size", "n_inner", "ffn_dim"), vocab=number("vocab_size"), kv_token=kv,
+        max_context=number("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
+        mla=latent is not None, vision=isinstance(config.get("vision_config"), dict),
+        experts=number("num_local_experts", "num_experts", "n_routed_experts"),
+        hybrid=bool(kinds and layers and caching and caching < layers),
+    )  # fmt: skip
+
+
+def obstacles(config: dict[str, Any], catalog: Catalog) -> tuple[str, ...]:
+    """Return why the pinned vLLM cannot load a repository with this config.json; empty when nothing is known."""
+    found = []
+    classes = [str(one) for one in config.get("architectures") or [] if one]
+    gone = [one for one in classes if one in catalog.removed]
+    if gone:
+        found.append(f"vLLM {catalog.vllm} no longer has {', '.join(gone)}")
+    quant = config.get("quantization_config")
+    method = str(quant.get("quant_method") or "").lower() if isinstance(quant, dict) else ""
+    if re.search(r"load_in_[48]bit", str(quant)) and not method:
+        method = "bitsandbytes"
+    if method in _UNLOADABLE:
+        found.append(f"vLLM {catalog.vllm} does not load {method} weights")
+    return tuple(found)
