@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Catalog, Numbers
+from orchestrator.decide.effective import effective_spec
 from orchestrator.decide.mapping import gguf_numbers
 from orchestrator.decide.vram import Ask, GpuBudget, Share, context_of, ollama_footprint, others_on, share_of, spread
 from orchestrator.facts import Facts, Gpu, Loaded, Model
@@ -46,6 +47,7 @@ def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Iterable[Running]
     """
     if spec.accelerator == "cpu":
         return Proof((), ("no GPU: memory of the host is not counted",))
+    spec = effective_spec(spec)     # the user's own flags count as they will run
     gpus = {gpu.index: gpu for gpu in facts.gpus}
     alias = {gpu.uuid: gpu.index for gpu in facts.gpus}
     unknown = [f"GPU {gpu} of the spec is not here" for gpu in _used(spec) if alias.get(gpu, gpu) not in gpus]

@@ -178,7 +178,7 @@ def _engines(
             "enforce_eager": ask.eager,
             "kv_cache_dtype": ask.kv_dtype,
         }
-        reasons[name] = (*mapping.reasons, *one.reasons)
+        reasons[name] = (*mapping.reasons, *([mapping.gate] if mapping.gate else ()), *one.reasons)
     return {"engines": engines, "routes": routes}, reasons
 
 

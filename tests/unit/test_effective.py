@@ -7,8 +7,11 @@ import json
 import pytest
 
 from orchestrator.decide import flagcheck
+from orchestrator.decide.budget import proof
+from orchestrator.decide.catalog import load
 from orchestrator.decide.effective import effective
 from orchestrator.errors import UsageError
+from orchestrator.facts import Facts, Gpu, OllamaFacts
 from orchestrator.rendering.engine import command, environment_of
 from orchestrator.spec import Spec, parse_spec
 
@@ -65,3 +68,9 @@ def test_everything_that_is_refused_is_told_at_once_with_its_path() -> None:
 
 def test_what_vllm_reads_is_not_refused() -> None:
     flagcheck.require(spec(args=["--max-num-seqs", "7", "--enable-prefix-caching"]), "migrate.yaml")
+
+
+def test_the_proof_counts_the_users_own_flags() -> None:
+    gpu = Gpu("0", "GPU-0", "x", 80 * 2**30, 80 * 2**30, 9.0)
+    found = proof(spec(args=["--gpu-memory-utilization", "0.9"]), Facts(OllamaFacts("", ""), (gpu,)), load())
+    assert [share.utilization for share in found.budgets[0].shares] == [0.9]
