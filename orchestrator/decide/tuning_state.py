@@ -126,13 +126,15 @@ def seen(facts: Facts, model: Model, context: int) -> Seen:
     if not own.kv_token:
         found = load().find(model.name)
         own = found.entry.numbers if found else own
-    asked = number(model.parameters.get("num_ctx")) if _is_number(model.parameters.get("num_ctx")) else None
+    asked = _asked(model)
     length = loaded.context_length if loaded and loaded.context_length > 0 else int(asked or context)
     return Seen(model, own, min(length, own.max_context or length), loaded)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _asked(model: Model) -> float | None:
+    value = model.parameters.get("num_ctx")
+    plain = number(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return plain if plain and plain >= 1 else None
 
 
 def _resident(facts: Facts, context: int) -> tuple[Seen, ...]:

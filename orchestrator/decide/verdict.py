@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.decide.tuning_state import whole
 from orchestrator.decide.verdict_hardware import hardware
 from orchestrator.decide.verdict_needs import demands, size
 from orchestrator.decide.verdict_parts import (
@@ -63,7 +64,7 @@ def decide(facts: Facts, needs: Needs | None = None, scheme_capability: float | 
         *_hours(hours, load),
         *_settings(facts),
     ]
-    kind, last = _weigh(weighed, load, needs)
+    kind, last = _weigh(weighed, load, needs, calm=_calm(facts, load, hours))
     return Verdict(
         "cannot" if impossible else kind,
         (*found, *weighed, *last),
@@ -75,7 +76,17 @@ def decide(facts: Facts, needs: Needs | None = None, scheme_capability: float | 
     )
 
 
-def _weigh(weighed: list[Reason], load: Demand, needs: Needs) -> tuple[str, list[Reason]]:
+def _calm(facts: Facts, load: Demand, hours: float | None) -> bool:
+    """Whether the log shows that nobody waits: Ollama answers as many at once as come, and quickly."""
+    traffic, latency = facts.traffic, number(facts.traffic.latency.p95)
+    env = facts.ollama.container.env if facts.ollama.container else {}
+    slots = whole(env.get("OLLAMA_NUM_PARALLEL")) or 1
+    quick = latency is not None and latency < 30 and (number(traffic.over_30s) or 0.0) < 0.01
+    few = load.evidence == "measured" and load.usual is not None and load.usual <= slots
+    return few and quick and hours is not None and hours < 1 and traffic.requests >= ENOUGH
+
+
+def _weigh(weighed: list[Reason], load: Demand, needs: Needs, *, calm: bool) -> tuple[str, list[Reason]]:
     """The strongest push wins; without any evidence nothing is claimed; capacity and simplicity hold back."""
     level = max((rank(one.points) for one in weighed if one.points and one.points != "stay"), default=None)
     stay = any(one.points == "stay" for one in weighed if one.kind == "concurrency")
@@ -84,6 +95,11 @@ def _weigh(weighed: list[Reason], load: Demand, needs: Needs) -> tuple[str, list
         level = rank("stay" if stay or small else "consider")
     last = []
     hard = any(one.points == "migrate" and one.kind != "concurrency" for one in weighed)
+    pushed = any(one.points in ("consider", "migrate") and one.kind != "concurrency" for one in weighed)
+    if calm and not pushed and rank("stay") < level < rank("migrate"):
+        level -= 1
+        text = "held back one step: Ollama answers as many at once as come, and hardly anybody waits"
+        last.append(Reason("concurrency", text, "measured"))
     if needs.simplest_setup and not hard and level > rank("tune"):
         level -= 1
         last.append(Reason("needs", "held back one step, as the simplest setup matters most", "stated"))

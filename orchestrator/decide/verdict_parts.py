@@ -145,7 +145,7 @@ def concurrency(load: Demand, traffic: Traffic, users: int | None = None) -> lis
     if load.peak >= 5 and rank(band(load.peak)) > rank(points):     # short bursts: one step, never to migrate
         points = KINDS[min(rank(points) + 1, rank("consider"))]
     p95 = f", 95 % of the busy time at most {load.p95:g}" if load.p95 is not None else ""
-    text = f"{load.peak:g} at once at the peak{p95} ({load.where}); {_agreement(usual)}"
+    text = f"{load.peak:g} at once at the peak{p95} ({load.where}{_busiest(traffic)}); {_agreement(usual)}"
     if load.evidence == "stated":
         text = f"{load.peak:g} at once, as stated in {load.where}, not measured; {_agreement(usual)}"
     elif users is not None and users != load.peak:
@@ -155,6 +155,14 @@ def concurrency(load: Demand, traffic: Traffic, users: int | None = None) -> lis
         short = f"the evidence covers only {duration(traffic.seconds)}: a busier hour is not in it"
         found.append(Reason("concurrency", short, "unknown"))
     return found
+
+
+def _busiest(traffic: Traffic) -> str:
+    most = max(traffic.peak_by_hour.values(), default=0)
+    hours = sorted(hour for hour, peak in traffic.peak_by_hour.items() if peak == most)
+    if not 0 < len(hours) <= 3 or len(hours) == len(traffic.peak_by_hour):
+        return ""
+    return f"; busiest at {', '.join(hours)} h"
 
 
 def _agreement(usual: float) -> str:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from verdict_cases import case_facts
 
 from orchestrator.decide.tuning import Setting, tuning
@@ -224,3 +227,26 @@ def test_stated_users_are_not_called_measured() -> None:
     one = tuning(dataclasses.replace(facts, traffic=stated))[0]
     assert one.proposed == "3"
     assert "(stated)" in one.why
+
+
+ODD = st.sampled_from(["", " ", "0", "-1", "8", "1e3", "9" * 30, "true", "q8_0", "Q4_0", "f16", "'4'", "5m", "\u0663", "8k"])
+NUMBERS = st.sampled_from([-5, 0, 1, 4096, 10**12])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    env=st.dictionaries(st.sampled_from([*NAMES, "OLLAMA_GPU_OVERHEAD"]), ODD),
+    own=st.one_of(st.none(), NUMBERS, st.sampled_from(["8192", True, math.nan, math.inf])),
+    size=NUMBERS, vram=NUMBERS, context=NUMBERS, used=st.integers(0, 24), version=st.sampled_from(["", "0.1.2", "0.30", "x.y"]),
+    usual=st.sampled_from([1, 3, 500]),
+)  # fmt: skip
+def test_odd_settings_and_sizes_give_a_plan(
+    env: dict[str, str], own: Any, size: int, vram: int, context: int, used: int, version: str, usual: int
+) -> None:
+    model = {**vars_of("llama3.1:8b"), "parameters": {} if own is None else {"num_ctx": own}}
+    held = {"name": "llama3.1:8b", "size": size, "size_vram": vram, "context_length": context}
+    found = plan(models=[model], loaded=[held], env=env, gpus=[f"24GiB cc8.9 used{used}GiB"], ollama_version=version,
+                 traffic={**BUSY, "usual": usual, "at_once": usual, "truncated": 1})
+    assert int(found["OLLAMA_NUM_PARALLEL"].proposed) >= 1
+    assert int(found["OLLAMA_CONTEXT_LENGTH"].proposed) >= 1
+    assert tuning_lines(list(found.values()))
