@@ -43,9 +43,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A question that the articles answer differently (`answers`: source id to answer), and what was checked."""
+    """A question that the articles answer differently (`answers`: source id to answer), and what was checked.
+
+    topic: when it matters: load, few, stated, hardware, first_token, automation, ollama, vllm.
+    """
 
     question: str
+    topic: str
     answers: dict[str, str]
     checked: str
 

@@ -70,10 +70,29 @@ def _thresholds(verdict: Verdict) -> list[str]:
     lines += ["  Where these figures come from (cited; none was measured here):"]
     for one in cited().sources.values():
         lines += _wrapped(f'{one.id}: "{one.title}", {one.date}; hardware: {one.hardware}', "    ")
-    question = cited().contradictions[0]
-    answers = ", ".join(f"{key} {answer}" for key, answer in question.answers.items())
-    return [*lines, *_wrapped(f"They contradict each other {question.question}: {answers}. "
-                              f"Checked: {question.checked}.", "  ")]  # fmt: skip
+    lines.append("  They contradict each other:")
+    topics = _topics(verdict)
+    for item in cited().contradictions:
+        if item.topic in topics:
+            answers = "; ".join(f"{key}: {answer}" for key, answer in item.answers.items())
+            lines += _wrapped(f"{item.question}? {answers}. Checked: {item.checked}.", "    ")
+    return lines
+
+
+def _topics(verdict: Verdict) -> set[str]:
+    """What the reader of this verdict may want to weigh."""
+    usual = verdict.load.usual
+    known = {
+        "load": True,
+        "few": usual is not None and usual < 3,
+        "stated": verdict.load.evidence == "stated",
+        "hardware": verdict.kind == "cannot",
+        "vllm": verdict.kind == "migrate",
+        "ollama": verdict.kind == "tune",
+        "first_token": any("first token" in one.text for one in verdict.reasons),
+        "automation": any(one.text.startswith("CI") or "CI or" in one.text for one in verdict.reasons),
+    }
+    return {topic for topic, matters in known.items() if matters}
 
 
 def _row(row: Row) -> str:

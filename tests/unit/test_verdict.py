@@ -94,6 +94,15 @@ def test_needs_refuse_nonsense(bad: dict[str, object]) -> None:
         Needs.model_validate(bad)
 
 
+def test_contradictions_are_shown_where_they_matter() -> None:
+    migrate = "\n".join(verdict_lines(decide(measured(30))))
+    assert "limit of vLLM?" in migrate
+    assert "a team of five?" not in migrate
+    stated = "\n".join(verdict_lines(decide(case_facts({}), Needs(users=5, ttft_ms=40, ci_parallel=4))))
+    assert all(words in stated for words in ("a team of five?", "first token in under 50 ms?", "CI jobs?"))
+    assert "the oldest NVIDIA GPU" in "\n".join(verdict_lines(decide(case_facts({"gpus": ["8GiB cc6.1"]}))))
+
+
 def test_cited_figures_name_their_source_and_hold_together() -> None:
     data = cited()
     assert set(data.sources) == {"S0", "S1", "S2", "S3", "S4"}
