@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.decide import outlook
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
 from orchestrator.decide.verdict_text import headline, tuning_lines, verdict_lines
@@ -70,6 +71,8 @@ def report(shown: Shown) -> str:
         lines += [f"  note: {note}" for note in planned.proposal.notes]
     if planned.sums and (planned.sums.budgets or planned.sums.unknown):
         lines += ["", "memory", *(f"  {line}" for line in str(planned.sums).splitlines())]
+    lines += ["", "what changes for my clients", *(f"  {line}" for line in outlook.clients(spec, shown.facts))]
+    lines += ["", "how to go back", *(f"  {line}" for line in outlook.way_back(spec))]
     accepted = "accepted by docker compose config" if shown.checked else "not checked with docker compose"
     lines += ["", f"written to {near(shown.space.dir)} ({accepted})", "", "steps of migrate up", str(shown.steps), ""]
     return "\n".join([*lines, *_next(shown), *shown.extra])

@@ -1,0 +1,53 @@
+"""What a plan means for people: what changes for their clients, and how they go back. Plain lines, no I/O."""
+
+from __future__ import annotations
+
+from orchestrator.facts import Facts
+from orchestrator.spec import Spec
+
+
+def clients(spec: Spec, facts: Facts) -> list[str]:
+    """Return what callers notice: nothing, and what is only nearly the same for the routes that move."""
+    address = f"{spec.gateway.listen}:{spec.gateway.port}"
+    lines = [f"no client changes a line: the gateway takes Ollama's own address {address} and speaks its API,",
+             "native and /v1, whichever side answers"]  # fmt: skip
+    lines += _callers(facts)
+    if spec.migrating():
+        lines += [
+            "nearly the same, for models that move: num_ctx and other memory options of a request are ignored (the",
+            f"context is fixed: {_contexts(spec)}); a prompt that is too long loses its oldest messages, as in Ollama;",
+            "answers differ in wording, as another engine and other weights compute them: smoke parity compares first",
+        ]
+    if any(route.kind == "embedding" for route in spec.migrating().values()):
+        lines.append("vectors of an embedding model that moves are not interchangeable: re-index after the switch")
+    return lines
+
+
+def _contexts(spec: Spec) -> str:
+    return ", ".join(f"{route} {spec.engines[one.engine].max_model_len} tokens"
+                     for route, one in spec.migrating().items() if one.engine)  # fmt: skip
+
+
+def _callers(facts: Facts) -> list[str]:
+    traffic = facts.traffic
+    if not traffic.callers:
+        return ["who calls is not known: no log of requests was read (migrate scan PATH finds the places in source)"]
+    native = "" if traffic.native is None else f"; {traffic.native:.0%} of requests speak the native API, the rest /v1"
+    return [f"{len(traffic.callers)} callers were seen{native}: all keep working as they are"]
+
+
+def way_back(spec: Spec) -> list[str]:
+    """Return how to undo what the plan does, by how far it has come."""
+    if not spec.migrating():
+        return ["nothing to go back from"]
+    lines = [
+        "before migrate up: delete the stack's folder; nothing else was touched",
+        "at any time after: migrate rollback sends every new request to Ollama at once; running answers end normally",
+        "the address too: migrate rollback --restore gives the original container its port back, never re-created",
+    ]
+    limits = spec.cutover.thresholds
+    lines.append(
+        f"by itself: during migrate cutover, when more than {limits.error_rate:.0%} of requests fail"
+        + (f", or the median TTFT exceeds {limits.ttft_ratio:g} x Ollama's" if limits.ttft_ratio else "")
+    )
+    return lines
