@@ -159,6 +159,18 @@ def down(
     _run(common, "down", volumes=volumes, confirm=confirm, yes=yes, dry_run=dry_run)
 
 
+@app.command(help="Is this machine ready? With --compose: what is wrong with a hand-written Compose file.")
+def doctor(
+    compose: Annotated[str | None, typer.Option("--compose", metavar="PATH", help="a Compose file with Ollama or vLLM")]
+    = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", metavar="24GiB,cc8.9", help="the GPU that file is meant for")]
+    = None,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "doctor", compose=compose, gpu=gpu)
+
+
 @app.command(help="Logs of the stack's containers.")
 def logs(
     services: Annotated[list[str] | None, typer.Argument(help="such as gateway, ollama, vllm-NAME")] = None,

@@ -42,9 +42,9 @@ def run(name: str, common: Common, arguments: dict[str, Any]) -> int:
 
 
 def _command(name: str) -> Any:
-    from orchestrator.commands import move, plan, show
+    from orchestrator.commands import doctor, move, plan, show
 
     return {
         "plan": plan.plan, "up": move.up, "cutover": move.cutover, "rollback": move.rollback, "down": move.down,
-        "status": show.status, "logs": show.logs,
+        "status": show.status, "logs": show.logs, "doctor": doctor.doctor,
     }[name]
