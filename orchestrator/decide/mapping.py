@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.decide import tags
 from orchestrator.decide.catalog import Catalog, Entry, Found, Numbers
+from orchestrator.decide.dimensions import disagreements, gguf_numbers, similar
 from orchestrator.decide.parsers import parsers
 from orchestrator.decide.provenance import provenance
-from orchestrator.decide.shape import disagreements, gguf_numbers, similar
 from orchestrator.facts import Model
 
 __all__ = ["Mapping", "disagreements", "gguf_numbers", "map_model"]
