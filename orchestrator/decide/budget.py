@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orchestrator.decide.bars import bar
 from orchestrator.decide.catalog import Catalog, Numbers
 from orchestrator.decide.effective import effective_spec
 from orchestrator.decide.mapping import gguf_numbers
+from orchestrator.decide.shapes import Shape, from_gguf
 from orchestrator.decide.vram import Ask, GpuBudget, Share, context_of, ollama_footprint, others_on, share_of, spread
 from orchestrator.facts import Facts, Gpu, Loaded, Model
 from orchestrator.names import canonical
@@ -31,10 +33,19 @@ class Proof:
 
     budgets: tuple[GpuBudget, ...]
     unknown: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()       # what no amount of memory would mend
 
     @property
     def problems(self) -> list[str]:
-        return [f"GPU {one.gpu}: {one.problem}" for one in self.budgets if one.problem]
+        return [*self.refused, *(f"GPU {one.gpu}: {one.problem}" for one in self.budgets if one.problem)]
+
+    def report(self, width: int = 60) -> str:
+        """Return each inequality, its bar, and the range of what is estimated; the large end is what is proven."""
+        lines = []
+        for one in self.budgets:
+            lines += [str(one), bar(one, width)]
+            lines += [f"  {share.ask.name}: weights {share.ask.weights_range()}" for share in one.shares]
+        return "\n".join([*lines, *self.refused, *self.unknown])
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.budgets), *self.unknown])
@@ -68,12 +79,21 @@ def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Iterable[Running]
             others[gpu.index] = max(0, others[gpu.index] - ours)
     used = [gpu for index, gpu in gpus.items() if index in shares or index in ollama]
     budgets = tuple(_budget(gpu, others, ollama, shares) for gpu in used)
-    return Proof(budgets, (*unknown, *missing))
+    return Proof(budgets, (*unknown, *missing), _split_over_mig(spec, facts))
 
 
 def _budget(gpu: Gpu, others: dict[str, int], ollama: dict[str, int], shares: dict[str, list[Share]]) -> GpuBudget:
     taken = tuple(shares.get(gpu.index, ()))
-    return GpuBudget(gpu.index, gpu.total, others.get(gpu.index, 0), ollama.get(gpu.index, 0), taken)
+    return GpuBudget(gpu.index, gpu.total, others.get(gpu.index, 0), ollama.get(gpu.index, 0), taken, gpu.display)
+
+
+def _split_over_mig(spec: Spec, facts: Facts) -> tuple[str, ...]:
+    slices = {name for gpu in facts.gpus if gpu.mig for name in (gpu.index, gpu.uuid)}
+    return tuple(
+        f"engine {name} is split over MIG instances, which cannot talk to each other: give it one, or whole GPUs"
+        for name, engine in spec.engines.items()
+        if len(engine.gpus) > 1 and slices & set(engine.gpus)
+    )
 
 
 def _used(spec: Spec) -> list[str]:
@@ -84,12 +104,14 @@ def ask_of(spec: Spec, name: str, facts: Facts, catalog: Catalog) -> Ask | None:
     """Return what an engine of the spec asks for; None when nobody knows its size."""
     engine: Engine = spec.engines[name]
     known = catalog.by_repo(engine.repo)
+    shape: Shape | None = None
     if known:
         numbers, scheme = known[0].numbers, known[1]
     else:
         routes = [model for model, route in spec.routes.items() if route.engine == name]
         models = [m for m in facts.ollama.models if canonical(m.name) in map(canonical, routes)]
         numbers, scheme = (gguf_numbers(models[0].architecture) if models else Numbers()), "bf16"
+        shape = from_gguf(models[0].architecture) if models else None
     if not numbers.params_b:
         return None
     return Ask(
@@ -103,6 +125,7 @@ def ask_of(spec: Spec, name: str, facts: Facts, catalog: Catalog) -> Ask | None:
         tensor_parallel=engine.tensor_parallel,
         eager=engine.enforce_eager,
         kv_dtype=engine.kv_cache_dtype,
+        shape=shape,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from orchestrator.decide.mapping import Mapping
-from orchestrator.decide.vram import SPARE, Ask, GpuBudget, Share, family, fit, gib, minimum_capability, spread
+from orchestrator.decide.vram import Ask, GpuBudget, Share, family, fit, gib, minimum_capability, spread
 from orchestrator.facts import Gpu
 
 _ORDER = ("bf16", "mxfp4", "fp8", "int8", "int4", "nvfp4")
@@ -56,12 +56,14 @@ class _Board:
     shares: dict[str, list[Share]] = field(default_factory=dict)
 
     def room(self, gpu: str) -> int:
-        return self.budget(gpu).left - SPARE
+        budget = self.budget(gpu)
+        return budget.left - budget.spare
 
     def budget(self, gpu: str) -> GpuBudget:
         ollama = self.ollama if gpu in self.home else 0
         shares = tuple(self.shares.get(gpu, ()))
-        return GpuBudget(gpu, self.gpus[gpu].total, self.others.get(gpu, 0), ollama, shares)
+        one = self.gpus[gpu]
+        return GpuBudget(gpu, one.total, self.others.get(gpu, 0), ollama, shares, one.display)
 
 
 def place(
@@ -103,7 +105,8 @@ def _rank(found: Placement, prefer: tuple[str, ...]) -> tuple[int, int, int, int
 
 def _homes(gpus: tuple[Gpu, ...], others: dict[str, int], ollama: int) -> list[tuple[str, ...]]:
     """Return where Ollama can live: on each GPU that holds it, or over as few as do."""
-    room = {gpu.index: gpu.total - others.get(gpu.index, 0) - SPARE for gpu in gpus}
+    budgets = [GpuBudget(gpu.index, gpu.total, others.get(gpu.index, 0), display=gpu.display) for gpu in gpus]
+    room = {one.gpu: one.left - one.spare for one in budgets}
     homes: list[tuple[str, ...]] = [(index,) for index, free in room.items() if free >= ollama]
     largest = sorted(room, key=lambda index: -room[index])
     for count in range(2, len(largest) + 1):
@@ -207,12 +210,13 @@ def _trust(repo: str, scheme: str, own: str) -> tuple[int, int]:
 
 
 def _groups(able: list[str], board: _Board, mapping: Mapping) -> list[tuple[str, ...]]:
-    """Return single GPUs, the roomiest first, then sets of equal GPUs for tensor parallelism."""
+    """Return single GPUs, the roomiest first, then sets of equal whole GPUs for tensor parallelism (never MIG)."""
     roomy = sorted(able, key=lambda gpu: -board.room(gpu))
     groups: list[tuple[str, ...]] = [(gpu,) for gpu in roomy]
     heads = mapping.numbers.heads or 0
     for size in (2, 4, 8):
-        equal = [gpu for gpu in roomy if roomy and board.gpus[gpu].total == board.gpus[roomy[0]].total]
+        unsplit = [gpu for gpu in roomy if not board.gpus[gpu].mig]
+        equal = [gpu for gpu in unsplit if board.gpus[gpu].total == board.gpus[unsplit[0]].total]
         if len(equal) >= size and heads and heads % size == 0:
             groups.append(tuple(sorted(equal[:size])))
     return groups

@@ -10,6 +10,9 @@ import math
 from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Numbers
+from orchestrator.decide.kv import BLOCK, Cache, element_bytes, sequence_bytes, token_bytes
+from orchestrator.decide.shapes import Shape
+from orchestrator.decide.weights import Estimate
 from orchestrator.facts import Gpu, Loaded, Model
 
 GIB = 2**30
@@ -22,6 +25,7 @@ NCCL = 512 * MIB            # more of the same with tensor parallelism
 GRAPHS = 512 * MIB          # CUDA graphs of one engine
 MARGIN = 256 * MIB          # fragmentation inside the budget
 SPARE = 1228 * MIB          # stays free: llama.cpp wants 1 GiB free after a load, vLLM keeps 150 MiB
+DISPLAY = 512 * MIB         # stays free besides where a screen hangs on the GPU
 _VISION_TOWER = 1228 * MIB  # stays at 16 bit in quantised repositories
 _RUNNER = 512 * MIB         # CUDA context of one llama-server
 _BUFFERS = 512 * MIB        # its compute buffers, without the logits
@@ -62,6 +66,12 @@ class Ask:
     tensor_parallel: int = 1
     eager: bool = False
     kv_dtype: str = "auto"
+    shape: Shape | None = None      # layer by layer, where it is known: windows, latent vectors, recurrent layers
+
+    def weights_range(self) -> Estimate:
+        """Bytes per GPU as a range; `weights` is its bad end."""
+        high = self.weights()
+        return Estimate(math.floor(high / (1.03 if self.tensor_parallel > 1 else 1.01)), high)
 
     def weights(self) -> int:
         """Bytes per GPU; embeddings and head are counted apart and at 16 bit, as no scheme quantises them."""
@@ -78,6 +88,8 @@ class Ask:
 
     def kv_token(self) -> int:
         """Bytes per token and GPU."""
+        if self.shape and self.shape.known:
+            return math.ceil(token_bytes(self.shape, self._cache()))
         whole = self.numbers.kv_token or 0
         if not self.numbers.mla and self.numbers.kv_heads:
             whole = whole // self.numbers.kv_heads * max(1, self.numbers.kv_heads // self.tensor_parallel)
@@ -85,7 +97,14 @@ class Ask:
 
     def one_sequence(self) -> int:
         """Bytes of cache for one request of full length, in blocks of 16 tokens and one reserved block."""
+        if self.shape and self.shape.known:
+            return sequence_bytes(self.shape, self.max_model_len, self._cache()) + BLOCK * self.kv_token()
         return (math.ceil(self.max_model_len / 16) + 1) * 16 * self.kv_token()
+
+    def _cache(self) -> Cache:
+        # The largest GPU's default: a window then keeps the most, which is the bad end.
+        flight = self.batched_tokens or default_batched_tokens(160 * GIB)
+        return Cache(element_bytes(self.kv_dtype), self.tensor_parallel, batched_tokens=flight)
 
     def activations(self, total: int) -> int:
         """Peak of the profiling run, in bytes, on a GPU with `total` bytes."""
@@ -111,6 +130,12 @@ def context_of(tensor_parallel: int) -> int:
 def default_batched_tokens(total: int) -> int:
     """Return vLLM's own max_num_batched_tokens for a GPU of this size (API server, 0.32)."""
     return 16384 if total >= 160 * GIB else 8192 if total >= 70 * GIB else 2048
+
+
+def starts(total: int, free: int, utilization: float) -> tuple[int, bool]:
+    """Return (bytes that vLLM wants to find free, whether it starts); `free` is seen after its CUDA context."""
+    requested = math.ceil(total * utilization)
+    return requested, free >= requested
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +166,12 @@ class GpuBudget:
     others: int = 0
     ollama: int = 0
     shares: tuple[Share, ...] = ()
+    display: bool = False
+
+    @property
+    def spare(self) -> int:
+        """Bytes that must stay free; a desktop's use moves, so more where a screen hangs on the GPU."""
+        return SPARE + (DISPLAY if self.display else 0)
 
     @property
     def left(self) -> int:
@@ -158,8 +189,9 @@ class GpuBudget:
                 return f"{share.ask.name} needs {gib(needed)}, but its utilisation allows {gib(share.requested)}"
             if share.utilization * 1000 > MAX_PER_MILLE:
                 return f"{share.ask.name} asks for {share.utilization:.1%} of the GPU"
-        if self.left < SPARE:
-            return f"{gib(self.left)} would be left of {gib(self.total)}; {gib(SPARE)} must stay free"
+        if self.left < self.spare:
+            why = " on a GPU with a screen" if self.display else ""
+            return f"{gib(self.left)} would be left of {gib(self.total)}; {gib(self.spare)} must stay free{why}"
         return ""
 
     def __str__(self) -> str:

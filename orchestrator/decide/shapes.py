@@ -1,0 +1,268 @@
+"""The shape of a model, layer by layer, from a Hugging Face config.json or from the keys of a GGUF file.
+
+Wrong or missing values never raise: a shape that cannot size its cache has no layers (`known` is false).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Every n-th layer sees everything, the others a window: what the families do where their config does not say.
+_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gemma4": 6, "cohere2": 4, "gpt-oss": 2, "gptoss": 2, "gpt_oss": 2,
+          "olmo2": 4, "exaone4": 4}  # fmt: skip
+ENCODERS = ("bert", "roberta", "mpnet", "distilbert", "albert", "electra")      # they keep no cache
+_TIED = ("gemma", "gpt2", "opt", "bloom", "cohere", "t5", "bart", "lfm2", "falcon", "gpt_bigcode", "mpt", "starcoder2")
+_LINEAR = ("linear_attention", "mamba", "conv", "recurrent", "ssm", "gated_delta", "short_conv")
+_SLIDING = ("sliding", "local")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer's attention. kind: full, sliding, mla, linear, or none; head sizes in elements, window in tokens."""
+
+    kind: str
+    kv_heads: int = 0
+    head_dim: int = 0
+    v_head_dim: int = 0
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A model's dimensions in elements. `state`: what one linear layer keeps of one sequence."""
+
+    kind: str = ""              # model_type of config.json, general.architecture of a GGUF
+    layers: tuple[Layer, ...] = ()
+    hidden: int = 0
+    heads: int = 0
+    vocab: int = 0
+    intermediate: int = 0
+    experts: int = 0
+    experts_used: int = 0
+    latent: int = 0             # MLA: kv_lora_rank + qk_rope_head_dim
+    state: tuple[int, int] = (0, 0)     # convolution, recurrence
+    tied: bool = False
+    vision: bool = False
+    max_context: int = 0
+    encoder: bool = False       # BERT and the like: no cache
+
+    @property
+    def known(self) -> bool:
+        return bool(self.layers) and all(map(_countable, self.layers))
+
+
+def _countable(one: Layer) -> bool:
+    return one.kind in ("linear", "none", "mla") or one.kv_heads > 0 < one.head_dim
+
+
+def whole(data: Mapping[str, Any], *names: str) -> int:
+    """Return the first of these keys that holds a positive number, as an integer; 0 when none does."""
+    for name in names:
+        value = data.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e15:
+            return int(value)
+    return 0
+
+
+def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a config.json that describes the language model."""
+    for name in ("text_config", "llm_config", "language_config", "thinker_config"):
+        inner = config.get(name)
+        if isinstance(inner, Mapping):
+            return text_part({**inner, "model_type": inner.get("model_type") or config.get("model_type", "")})
+    return config
+
+
+def from_config(config: Mapping[str, Any]) -> Shape:
+    """Return the shape that a Hugging Face config.json describes."""
+    text = text_part(config)
+    kind = str(text.get("model_type") or "")
+    hidden = whole(text, "hidden_size", "n_embd", "d_model", "dim")
+    heads = whole(text, "num_attention_heads", "n_head", "num_heads", "n_heads")
+    count = whole(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
+    latent = whole(text, "kv_lora_rank")
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings"))
+    return Shape(
+        kind=kind,
+        layers=tuple(_config_layer(text, kind, at, hidden, heads) for at in range(min(count, 1024))),
+        hidden=hidden,
+        heads=heads,
+        vocab=whole(text, "vocab_size"),
+        intermediate=whole(text, "intermediate_size", "n_inner", "ffn_dim", "d_ff") or 4 * hidden,
+        experts=whole(text, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
+        experts_used=whole(text, "num_experts_per_tok", "moe_topk", "top_k_experts"),
+        latent=latent + whole(text, "qk_rope_head_dim") if latent else 0,
+        state=state_parts(text, hidden),
+        tied=bool(tied) if tied is not None else tied_by_default(kind),
+        vision=any(isinstance(config.get(one), Mapping) for one in ("vision_config", "visual", "vision_tower")),
+        max_context=whole(text, "max_position_embeddings", "n_positions", "seq_length", "max_sequence_length"),
+        encoder=kind.replace("xlm-", "") in ENCODERS or kind.endswith("bert"),
+    )
+
+
+def tied_by_default(kind: str) -> bool:
+    """Return what transformers assumes where config.json does not say: true only of some families."""
+    return kind.startswith(_TIED)
+
+
+def _config_layer(text: Mapping[str, Any], kind: str, at: int, hidden: int, heads: int) -> Layer:
+    named = _kind_of(text, kind, at)
+    if named == "linear" or kind.replace("xlm-", "") in ENCODERS or kind.endswith("bert"):
+        return Layer("linear" if named == "linear" else "none")
+    if named == "none":
+        return Layer("none")
+    if whole(text, "kv_lora_rank"):
+        return Layer("mla", 1, whole(text, "kv_lora_rank") + whole(text, "qk_rope_head_dim"), 0)
+    dim = whole(text, "head_dim", "attention_head_dim") or (hidden // heads if heads else 0)
+    kv = _kv_heads(text, at, heads)
+    if named == "full" and kind.startswith("gemma4"):
+        dim = whole(text, "global_head_dim") or dim
+        kv = whole(text, "num_global_key_value_heads") or kv
+    window = whole(text, "sliding_window", "sliding_window_size", "attention_window_size") if named == "sliding" else 0
+    return Layer("sliding" if window else "full", kv, dim, whole(text, "v_head_dim") or dim, window)
+
+
+def _kv_heads(text: Mapping[str, Any], at: int, heads: int) -> int:
+    value = text.get("num_key_value_heads")
+    if isinstance(value, list):
+        return value[at] if at < len(value) and isinstance(value[at], int) else heads
+    if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
+        return 1
+    return whole(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
+
+
+def _kind_of(text: Mapping[str, Any], kind: str, at: int) -> str:
+    """Return full, sliding, linear or none for one layer, as vLLM decides it."""
+    types = text.get("layer_types") or text.get("layers_block_type")
+    pattern = text.get("hybrid_override_pattern")
+    if isinstance(types, list) and at < len(types):
+        return _named(str(types[at]))
+    if isinstance(pattern, str) and at < len(pattern):     # Nemotron-H: M mamba, * attention, - and E have no cache
+        return {"M": "linear", "*": "full"}.get(pattern[at], "none")
+    return _by_period(text, kind, at)
+
+
+def _named(word: str) -> str:
+    low = word.lower()
+    if any(one in low for one in _SLIDING):
+        return "sliding"
+    return "linear" if any(one in low for one in _LINEAR) else "full" if "attention" in low else "none"
+
+
+def _by_period(text: Mapping[str, Any], kind: str, at: int) -> str:
+    family = kind.removesuffix("_text")
+    attention = text.get("attn_layer_indices") or text.get("full_attn_idxs")
+    if isinstance(attention, list):                         # Bamba, LFM2
+        return "full" if at in attention else "linear"
+    period = whole(text, "attn_layer_period")
+    if period:                                              # Jamba
+        return "full" if at % period == whole(text, "attn_layer_offset") else "linear"
+    interval = whole(text, "full_attention_interval")
+    if interval or family in ("qwen3_next", "qwen3_5", "qwen3_5_moe"):
+        return "full" if (at + 1) % (interval or 4) == 0 else "linear"
+    if family in ("mamba", "mamba2", "falcon_mamba"):
+        return "linear"
+    return "sliding" if slides(text, family, at) else "full"
+
+
+def slides(text: Mapping[str, Any], family: str, at: int) -> bool:
+    """Return whether a layer sees only its window, by period of the family."""
+    if not whole(text, "sliding_window", "sliding_window_size") or text.get("use_sliding_window") is False:
+        return False
+    if family.startswith("qwen2") and text.get("use_sliding_window") is not True:
+        return False
+    every = whole(text, "sliding_window_pattern", "_sliding_window_pattern") or _EVERY.get(family, 0)
+    if every in (0, 1):
+        return every == 0
+    # GPT-OSS and Gemma 2 begin with a window; the last of each group sees everything.
+    return (at + 1) % every != 0
+
+
+def state_parts(text: Mapping[str, Any], hidden: int) -> tuple[int, int]:
+    """Return (convolution, recurrence) in elements: the two may be kept at different precisions."""
+    if whole(text, "linear_num_value_heads"):               # gated delta net of Qwen3-Next
+        keys = whole(text, "linear_num_key_heads") * whole(text, "linear_key_head_dim")
+        values = whole(text, "linear_num_value_heads") * whole(text, "linear_value_head_dim")
+        conv = (2 * keys + values) * max(0, whole(text, "linear_conv_kernel_dim") - 1)
+        return conv, values * whole(text, "linear_key_head_dim")
+    if whole(text, "conv_L_cache"):                         # short convolutions of LFM2
+        return hidden * (whole(text, "conv_L_cache") - 1), 0
+    heads, dim = whole(text, "mamba_n_heads", "mamba_num_heads"), whole(text, "mamba_d_head", "mamba_head_dim")
+    kernel = whole(text, "mamba_d_conv", "conv_kernel") or 4
+    size = whole(text, "mamba_d_state", "ssm_state_size", "state_size")
+    if heads:                                               # Mamba 2
+        groups = whole(text, "mamba_n_groups", "n_groups") or 1
+        inner = heads * (dim or (whole(text, "mamba_expand") or 2) * hidden // heads)
+        return (inner + 2 * groups * size) * (kernel - 1), inner * size
+    inner = (whole(text, "mamba_expand", "expand") or 2) * hidden
+    return (inner * (kernel - 1), inner * size) if size else (0, 0)
+
+
+def from_gguf(info: Mapping[str, Any]) -> Shape:
+    """Return the shape that the GGUF keys of /api/show describe; arrays may be missing (null without `verbose`)."""
+    arch = str(info.get("general.architecture") or "")
+    keys = {key.removeprefix(arch + "."): value for key, value in info.items() if str(key).startswith(arch + ".")}
+    hidden, heads = whole(keys, "embedding_length"), _first(keys.get("attention.head_count"))
+    count = max(0, whole(keys, "block_count") - whole(keys, "nextn_predict_layers"))
+    latent = whole(keys, "attention.kv_lora_rank")
+    tokens = info.get("tokenizer.ggml.tokens")
+    return Shape(
+        kind=arch,
+        layers=tuple(_gguf_layer(keys, arch, at, hidden, heads) for at in range(min(count, 1024))),
+        hidden=hidden,
+        heads=heads,
+        vocab=whole(keys, "vocab_size") or (len(tokens) if isinstance(tokens, list) else 0),
+        intermediate=_first(keys.get("feed_forward_length")) or 4 * hidden,
+        experts=whole(keys, "expert_count"),
+        experts_used=whole(keys, "expert_used_count"),
+        latent=latent + (whole(keys, "rope.dimension_count") or 64) if latent else 0,
+        state=_gguf_state(keys),
+        vision=any(key.startswith("vision.") for key in keys),
+        max_context=whole(keys, "context_length"),
+        encoder=arch.endswith("bert"),
+    )
+
+
+def _first(value: object) -> int:
+    """Return a number, or the largest of a list of numbers."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return max((whole({"": one}, "") for one in value), default=0)
+    return whole({"": value}, "")
+
+
+def _gguf_layer(keys: Mapping[str, Any], arch: str, at: int, hidden: int, heads: int) -> Layer:
+    if arch.endswith("bert"):
+        return Layer("none")
+    if whole(keys, "attention.kv_lora_rank"):
+        rope = whole(keys, "rope.dimension_count") or 64
+        return Layer("mla", 1, whole(keys, "attention.kv_lora_rank") + rope, 0)
+    kv = keys.get("attention.head_count_kv")
+    if isinstance(kv, list):
+        count = whole({"": kv[at] if at < len(kv) else None}, "")
+        if not count:
+            return Layer("linear")
+    else:
+        count = whole(keys, "attention.head_count_kv") or heads
+    interval = whole(keys, "full_attention_interval")
+    if interval and (at + 1) % interval:
+        return Layer("linear")
+    dim = whole(keys, "attention.key_length") or (hidden // heads if heads else 0)
+    window = whole(keys, "attention.sliding_window") if _gguf_slides(keys, arch, at) else 0
+    return Layer("sliding" if window else "full", count, dim, whole(keys, "attention.value_length") or dim, window)
+
+
+def _gguf_slides(keys: Mapping[str, Any], arch: str, at: int) -> bool:
+    pattern = keys.get("attention.sliding_window_pattern")
+    if isinstance(pattern, list) and pattern:
+        return bool(pattern[at % len(pattern)])
+    every = whole(keys, "attention.sliding_window_pattern") or _EVERY.get(arch, 0)
+    return every > 1 and (at + 1) % every != 0
+
+
+def _gguf_state(keys: Mapping[str, Any]) -> tuple[int, int]:
+    inner, size, kernel = whole(keys, "ssm.inner_size"), whole(keys, "ssm.state_size"), whole(keys, "ssm.conv_kernel")
+    if inner and size:
+        return max(0, kernel - 1) * (inner + 2 * whole(keys, "ssm.group_count") * size), inner * size
+    return whole(keys, "embedding_length") * max(0, whole(keys, "shortconv.l_cache") - 1), 0
