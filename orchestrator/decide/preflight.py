@@ -290,6 +290,6 @@ def _token(spec: Spec | None, probes: Probes) -> list[Result]:
         return [Result("not checked", "token", f"{names}: gated, and HF_TOKEN was not looked for")]
     if not probes.token:
         return [Result("fail", "token", f"{names}: gated, and HF_TOKEN is not set",
-                       "accept the licence on the model's page, then write HF_TOKEN into the stack's .env")]  # fmt: skip
+                       "accept the licence on the model's page, then write HF_TOKEN into .env")]  # fmt: skip
     return [Result("warn", "token", f"HF_TOKEN is set; whether it may read {names} is not checked",
                    "accept the licence on the model's page with the token's account")]  # fmt: skip

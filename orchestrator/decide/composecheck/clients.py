@@ -151,6 +151,7 @@ def _engine(port: int | None, project: Project) -> str:
 def _secrets(service: Service) -> list[Finding]:
     found = []
     for name, word in service.plain.items():
+        better = "HF_TOKEN" if name == "HUGGING_FACE_HUB_TOKEN" else name
         if not word.text or is_reference(word.text):
             continue
         if secret_value(word.text) or (secret_name(name) and "${" not in word.text and _real(word.text)):
@@ -159,7 +160,7 @@ def _secrets(service: Service) -> list[Finding]:
                     "error",
                     service.name,
                     f"{name} holds a secret in plain text",
-                    f"put it into .env and write {name}: ${{{name}}}",
+                    f"put it into .env and write {better}: ${{{better}}}",
                     line=word.line,
                     code="secret",
                 )

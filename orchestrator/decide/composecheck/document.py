@@ -124,6 +124,7 @@ class _Reader:
                         code="twice",
                     )
                 )
+                continue  # the first one is judged on
             found[key] = self.value(value_node, depth + 1)
             found.lines[key] = line
         for under in merged:

@@ -42,7 +42,8 @@ def _health(service: Service) -> list[Finding]:
             Finding(
                 "error",
                 service.name,
-                f"the healthcheck calls {absent}, which the image does not have: it never becomes healthy",
+                f"the healthcheck calls {absent}, which the image does not have: it never becomes healthy, and "
+                "what waits for that never starts",
                 'test: ["CMD", "ollama", "list"]',
                 line=line,
                 code="health-curl",

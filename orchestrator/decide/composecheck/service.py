@@ -272,8 +272,8 @@ def gpu_asks(raw: Map, env: Mapping[str, str]) -> tuple[GpuAsk, ...]:
         seen = variables(raw.get("environment"), 0).get("NVIDIA_VISIBLE_DEVICES")
         text = fill(seen.text, env) if seen else "all"
         if text not in ("", "void", "none"):
-            ids = None if text == "all" or "$" in text else tuple(text.split(","))
-            found.append(GpuAsk(ids, None, raw.at("runtime"), "runtime"))
+            ids = None if text == "all" or "$" in text else tuple(one.strip() for one in text.split(","))
+            found.append(GpuAsk(ids, len(ids) if ids else None, raw.at("runtime"), "runtime"))
     devices = raw.get("devices")
     for one in devices if isinstance(devices, Seq) else ():
         if isinstance(one, str) and one.startswith("nvidia.com/gpu="):

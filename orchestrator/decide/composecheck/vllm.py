@@ -13,11 +13,11 @@ from orchestrator.decide.composecheck.ollama import covered, health_words, resta
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service, release
 from orchestrator.decide.finding import Finding
-from orchestrator.decide.vllm_flags import Line, read, table
+from orchestrator.decide.vllm_flags import Line, read
 
 CURRENT = (0, 20)  # from here on the pinned release's flags are a fair measure
-SERVE = (0, 12)  # the entrypoint is `vllm serve` here; before 0.11 it was the API server's module
 SHUTDOWN = (0, 18)  # --shutdown-timeout exists
+KNOWN = ((0, 30), (0, 32))  # releases between which no flag is known to differ
 # Architecture, by a word in the repository's name -> first release that serves it.
 _FIRST = (
     (r"llama-?3\.[13]", "0.5.3.post1", "its rope scaling is unknown before"),
@@ -30,7 +30,6 @@ _FIRST = (
     (r"gpt-oss", "0.10.1", "its architecture is unknown before"),
 )
 _NO_QUANTS = ("meta-llama", "mistralai", "deepseek-ai", "microsoft")
-_SWITCHED_BY_USER = ("--port", "--host", "--served-model-name", "--model")
 
 
 def check(project: Project) -> list[Finding]:
@@ -156,11 +155,19 @@ def _words(service: Service, words: list[str], line: Line) -> list[Finding]:
             for one in said
             if one.code in ("removed", "secret", "utilization")
         ]
+    elif not exact(service):
+        said = [
+            replace(one, severity="warning", what=f"{one.what} (this is {service.tag}: look into its own --help)")
+            if one.code in ("unknown", "removed", "value")
+            else one
+            for one in said
+        ]
     for at, word in line.loose:
         if (at or word.startswith("-")) and not word.startswith("#") and "${" not in word:
             said += _loose(at, word, words, line)
     said += vllm_args.twice([option.key for option in line.options])
-    said += [one for one in vllm_args.check_env(_environment(service)) if one.code != "secret"]
+    hidden = ("secret",) if current else ("secret", "unknown-variable")
+    said += [one for one in vllm_args.check_env(_environment(service)) if one.code not in hidden]
     for one in said:
         place = service.plain[one.where].line if one.where in service.plain else _at(service, one.where.strip("'\\n "))
         found.append(replace(one, where=service.name, what=f"{one.where} {one.what}", line=place))
@@ -176,6 +183,11 @@ def _words(service: Service, words: list[str], line: Line) -> list[Finding]:
             )
         )
     return found
+
+
+def exact(service: Service) -> bool:
+    """Whether the table of flags is right for a service's release; `latest` counts as the newest that is known."""
+    return service.release is None or KNOWN[0] <= service.release[:2] <= KNOWN[1]
 
 
 def _loose(at: int, word: str, words: list[str], line: Line) -> list[Finding]:
@@ -445,8 +457,3 @@ def seconds(value: object, default: float) -> float | None:
     if not parts or "".join(number + unit for number, unit in parts) != str(value):
         return None
     return sum(float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
-
-
-def known_release() -> str:
-    """Return the release whose flags are known."""
-    return table().vllm
