@@ -1,0 +1,145 @@
+"""Evidence from the log: the overlap equals brute force, real lines are read, mangled ones are counted and no more."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.decide.accesslog import duration
+from orchestrator.decide.evidence import reconstruct, sampled, stated
+from orchestrator.decide.overlap import sweep
+from orchestrator.errors import UsageError
+from orchestrator.facts import Spread
+from orchestrator.observe import accesslog
+
+LOGS = Path(os.environ.get("MIGRATE_LOGS", Path(__file__).parent / "data" / "accesslog"))
+CASES = sorted(LOGS.glob("*.yaml"))
+GOOD = '[GIN] 2026/05/04 - 10:00:05 | 200 |  4.5s |       10.0.0.1 | POST     "/api/chat"'
+moments = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), min_size=1, max_size=40)
+
+
+@given(moments)
+def test_the_overlap_equals_brute_force(pairs: list[tuple[int, int]]) -> None:
+    """Whole seconds, so that a look at the middle of each second sees everything."""
+    found = sweep([end - long for end, long in pairs], [end for end, _ in pairs])
+    levels = [sum(end - long <= second < end for end, long in pairs) for second in range(-31, 61)]
+    assert found.peak == max(levels)
+    assert found.at == {level: float(levels.count(level)) for level in set(levels) - {0}}
+    for level in range(5):
+        assert found.above(level) == sum(one > level for one in levels)
+    assert found.waiting(2) == sum(max(0, one - 2) for one in levels)
+    busy = sorted(one for one in levels if one)
+    assert found.percentile(0.95) == (busy[-(-len(busy) * 95 // 100) - 1] if busy else None)
+
+
+@settings(max_examples=50)
+@given(moments)
+def test_the_log_says_what_the_overlap_says(pairs: list[tuple[int, int]]) -> None:
+    lines = [GOOD.replace("10:00:05", f"10:{end // 60:02d}:{end % 60:02d}").replace("4.5s", f"{long}s")
+             for end, long in pairs]  # fmt: skip
+    random.Random(1).shuffle(lines)
+    found = reconstruct(lines)
+    peak = sweep([end - long for end, long in pairs], [end for end, _ in pairs]).peak
+    assert found.concurrency.peak == (peak or None)
+    assert found.requests == len(pairs)
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_case(path: Path) -> None:
+    case = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = reconstruct(case["log"].splitlines(), path.stem)
+    for key, wanted in case["expect"].items():
+        actual = getattr(found, key)
+        pairs = [(getattr(actual, name), one) for name, one in wanted.items()] if isinstance(actual, Spread) else \
+            [(actual, wanted)]  # fmt: skip
+        for ours, theirs in pairs:
+            assert ours == (pytest.approx(theirs) if isinstance(theirs, float) else theirs), key
+
+
+def test_there_are_cases() -> None:
+    assert CASES
+
+
+def test_ten_thousand_mangled_lines_are_no_crash() -> None:
+    good = [line for path in CASES for line in yaml.safe_load(path.read_text(encoding="utf-8"))["log"].splitlines()]
+    dice = random.Random(7)
+    mangled = []
+    for _ in range(10_000):
+        line = list(dice.choice([*good, GOOD]))
+        for _ in range(dice.randint(1, 6)):
+            at = dice.randrange(len(line) + 1)
+            line[at : at + dice.randint(0, 4)] = [chr(dice.choice([0, 9, 27, 34, 47, 58, 124, 48, 57, 181, 0x1F600]))]
+        mangled.append("".join(line[: dice.randint(0, len(line))] if dice.random() < 0.3 else line))
+    found = reconstruct(mangled)
+    assert found.lines == 10_000
+    assert 0 < found.requests < 10_000
+    assert found.skipped
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("36.088775013s", 36.088775013), ("453.235µs", 453.235e-6), ("838.8804ms", 0.8388804), ("1m30s", 90), ("0", 0),
+     ("1h2m3s", 3723), ("0s", 0), ("12.5Âµs", 12.5e-6), ("77ns", 77e-9), ("3", None), ("s", None), ("1m x", None),
+     ("1s2", None), ("", None)],
+)  # fmt: skip
+def test_durations_of_go(text: str, seconds: float | None) -> None:
+    assert duration(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_few_requests_have_no_tail() -> None:
+    found = reconstruct([GOOD] * 19).latency
+    assert (found.n, found.p50, found.p95, found.p99) == (19, 4.5, None, None)
+    assert reconstruct([GOOD] * 20).latency.p95 == 4.5
+
+
+def test_bytes_and_lines_without_an_end_are_lines_too() -> None:
+    assert reconstruct([GOOD.encode() + b"\r\n", b"\xff\xfe[GIN]\xff"]).requests == 1
+
+
+def test_a_statement_is_no_measurement() -> None:
+    found = stated(7)
+    assert (found.source, found.concurrency.peak, found.requests) == ("stated", 7, 0)
+
+
+def test_samples_name_a_model_only_where_one_is_loaded() -> None:
+    found = sampled([(0.0, 0, ("a",)), (10.0, 2, ("a",)), (20.0, 5, ("a", "b")), (30.0, 1, ("a",))])
+    assert found.source == "watch"
+    assert found.concurrency.peak == 5
+    assert found.models == {"a": 2}
+    assert found.seconds == 30
+    assert sampled([]).concurrency.peak is None
+
+
+def test_a_folder_of_rotated_files_is_one_log(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "ollama.log.1.gz", "wt") as old:
+        old.write(GOOD + "\n")
+    (tmp_path / "ollama.log").write_text(GOOD.replace("10:00:05", "10:00:06") + "\n" + GOOD[:40])
+    found = accesslog.look((str(tmp_path),))
+    assert (found.requests, found.concurrency.peak) == (2, 2)
+    assert sum(found.skipped.values()) == 1
+
+
+def test_every_path_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError) as told:
+        accesslog.look((str(tmp_path / "a.log"), str(tmp_path / "empty")))
+    assert "a.log" in told.value.evidence
+    assert "empty" in told.value.evidence
+
+
+def test_a_broken_gzip_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress(GOOD.encode() * 99)[:60])
+    with pytest.raises(UsageError):
+        accesslog.look((str(tmp_path / "x.gz"),))
+
+
+def test_a_binary_file_holds_no_request(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(bytes(range(256)) * 2000)
+    assert accesslog.look((str(tmp_path / "x"),)).source == "none"
