@@ -149,7 +149,7 @@ def _take(
         confidence=confidence,
         kind="embedding" if entry.task == "embed" else start.kind,
         reasons=tuple(notes),
-        numbers=_merged(entry.numbers, start.numbers),
+        numbers=merged(entry.numbers, start.numbers),
         scheme=schemes.get(repo, entry.numbers.native),
         quantized=entry.quantized if instruct and repo == entry.repo else (),
         gated=gated,
@@ -171,9 +171,10 @@ def _gate(repo: str, *, unsure: bool) -> str:
     return f"{may} its licence accepted at https://huggingface.co/{repo}, by the account whose token is in HF_TOKEN"
 
 
-def _merged(first: Numbers, second: Numbers) -> Numbers:
+def merged(first: Numbers, second: Numbers) -> Numbers:
+    """Return the first shape, with the second's where the first does not know."""
     gaps = ("params_b", "layers", "heads", "kv_heads", "head_dim", "hidden", "intermediate", "vocab", "kv_token",
-            "max_context")  # fmt: skip
+            "max_context", "experts")  # fmt: skip
     return replace(first, **{key: getattr(second, key) for key in gaps if getattr(first, key) is None})
 
 
