@@ -183,6 +183,31 @@ def logs(
     _run(common, "logs", services=tuple(services or ()), follow=follow, tail=tail)
 
 
+@app.command(help="Find what talks to Ollama in source, compose files, .env and notebooks. Changes nothing.")
+def scan(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH…", help="files or folders; default: here")] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="print a patch: /v1 base URLs and Hugging Face names")] = False,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="for --diff; default: port 11434 here")] = None,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "scan", paths=tuple(paths or ()), diff=diff, base_url=base_url)
+
+
+@app.command(help="Write the stack's models for another tool: litellm, a development and a production file.")
+def export(
+    kind: Annotated[str, typer.Argument(metavar="litellm")],
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="where; default: here")] = None,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="where the gateway answers; default: its own")]
+    = None,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "export", kind=kind, out=out, base_url=base_url)
+
+
 def main() -> None:
     """Entry point of the command `migrate`."""
     app()

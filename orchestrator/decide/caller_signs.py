@@ -1,0 +1,90 @@
+"""The marks by which a line of source or configuration shows that it talks to Ollama, as data."""
+
+from __future__ import annotations
+
+import re
+
+# ruff: noqa: ISC004 - long patterns go on over lines
+# Hosts that carry the word but are no server of yours.
+PUBLIC = r"(?!(?:[\w-]+\.)*ollama\.(?:com|ai|org)\b|[\w.-]*ollama[\w.-]*\.(?:readthedocs\.io|github\.io)\b)"
+URL = re.compile(
+    rf"(?:https?|tcp)://(?:[^\s/@'\"]*@)?(?:{PUBLIC}[\w.-]*\bollama[\w.-]*(?:\:\d+)?|[^\s/'\"]{{0,200}}?:11434(?!\d))"
+    r"|(?:\b(?:localhost|[\w.-]*\w)|\]):11434(?!\d|:)", re.IGNORECASE,
+)  # fmt: skip
+ADDRESS = re.compile(r"(?:https?|tcp)://(?:[^\s/@'\"\\]*@)?(?:\[[0-9a-fA-F:]+\]|[^\s/:'\"\\]+)(?::\d+)?", re.IGNORECASE)
+PORT = re.compile(
+    r"(?<![\d.])(?:\d{1,5}:)?11434:\d{2,5}(?!\d)|(?<![\d.])\d{2,5}:11434(?!\d)"
+    r"|\bports?\w*['\"]?\s*(?::=|[:=(])\s*['\"]?11434(?![\d.])|\bEXPOSE\s+(?:\d+\s+)*11434(?!\d)"
+    r"|(?:-p|--port|--publish)[= ]11434(?!\d)|^\s*-\s*['\"]?11434['\"]?\s*$"
+    r"|\b(?:connect|dial|nc)\b[^\n]{0,80}?[,\s]11434(?!\d)|\(\s*['\"][\w.-]+['\"]\s*,\s*11434\s*\)", re.IGNORECASE,
+)  # fmt: skip
+ENV = re.compile(
+    r"\b(?:[A-Z0-9]+_)*OLLAMA_(?:[A-Z0-9]+_)*(?:HOST|URL|URLS|BASE|ENDPOINT|ADDRESS|SERVER|PORT|API|ORIGIN)\b"
+    r"|\bspring\.ai\.ollama\.[\w.-]+|\b(?:LOCAL|LLM)_OLLAMA\w*|\bollama[._-]?(?:host|base[._-]?url|url|endpoint)\b"
+    r"|\bollama(?:Host|BaseUrl|Url|Endpoint|Address)\b",
+)  # fmt: skip
+SDK = tuple(re.compile(text) for text in (
+    r"^\s*(?:from|import)\s+ollama\b(?!\s*/)",
+    r"\b(?:langchain_ollama|langchain_community\.\w+\.ollama|llama_index\.(?:llms|embeddings)\.ollama)\b",
+    r"\b(?:haystack_integrations\.[\w.]*ollama|pydantic_ai\.[\w.]*ollama|chromadb\.[\w.]*Ollama\w*)\b",
+    r"\b(?:ChatOllama|OllamaLLM|OllamaEmbeddings?|OllamaFunctions|OllamaEmbeddingFunction|OllamaChatModel"
+    r"|OllamaChatGenerator|OllamaGenerator|OllamaApi|OllamaApiClient|OllamaMultiModal|OllamaModel)\s*[(<.]",
+    r"^\s*(?:[\w.]+\s*=\s*)?(?:ollama\.)?(?:Async)?Ollama\s*\(|\bnew\s+Ollama\w*\s*[({]|=\s*Ollama\(",
+    r"""(?:from|import|require\(|import\()\s*['"](?:ollama(?:/browser)?|ollama-ai-provider[\w-]*|@langchain/ollama)['"]""",
+    r"""(?:from|require\()\s*['"][@\w/-]*\bollama\b[\w/-]*['"]""",
+    r"\bgithub\.com/ollama/ollama/(?:api|envconfig)\b|\bgithub\.com/tmc/langchaingo/llms/ollama\b",
+    r"^\s*use\s+ollama_rs\b|\bollama_rs::|^\s*ollama-rs\s*=",
+    r"\bspring-ai(?:-starter-model)?-ollama\b|\bspring-ai-ollama[\w-]*\b|\borg\.springframework\.ai\.ollama\b"
+    r"|\blangchain4j-ollama\b|\bdev\.langchain4j\.model\.ollama\b|\bio\.github\.ollama4j\b|\bollama4j\b",
+    r"\bOllamaSharp\b|\bMicrosoft\.Extensions\.AI\.Ollama\b|\bAddOllama\w*\(",
+    r"""['"](?:ollama|ollama_chat)/(?!ollama\b)[\w.:/-]+['"]"""
+    r"""|\bmodel\w*\s*[:=]\s*(?:ollama|ollama_chat)/(?!ollama\b)[\w.:-]+""",
+    r"""\b(?:custom_llm_provider|provider|model_provider|api_type|backend)['"]?\s*[:=]\s*['"]ollama(?:_chat)?['"]""",
+    r"\bollama\.(?:chat|generate|embed|embeddings|list|pull|create|copy|delete|show|ps)\s*\(",
+    r"\bOllama::|\bOllama\.new\b|\bollama-ruby\b|\bollama-php\b|\buse\s+Ollama\w*\\",
+))  # fmt: skip
+# A dependency in a manifest of the language.
+DEPENDENCY = re.compile(
+    r"""^\s*['"]?(?:ollama|langchain-ollama|llama-index-(?:llms|embeddings)-ollama|ollama-ai-provider[\w-]*"""
+    r"""|@langchain/ollama|ollama-haystack|ollama-rs)(?:\[[\w,]+\])?['"]?\s*(?:[=<>~!^:;,]|$)"""
+    r"""|Include="OllamaSharp\"""",
+)  # fmt: skip
+MANIFESTS = re.compile(
+    r"(?:^|/)(?:requirements[\w.-]*\.(?:txt|in)|pyproject\.toml|package\.json|Cargo\.toml|Pipfile|setup\.(?:py|cfg)"
+    r"|environment\.ya?ml|[\w.-]+\.csproj|Gemfile|composer\.json)$",
+)  # fmt: skip
+COMMAND = re.compile(
+    r"\bollama\s+(run|pull|push|create|cp|rm|show|list|ls|ps|stop|serve)\b"
+    r"""|['"]ollama['"]\s*,\s*['"](run|pull|push|create|cp|rm|show|list|ls|ps|stop|serve)['"]""",
+)  # fmt: skip
+NATIVE = re.compile(
+    r"/api/(chat|generate|embeddings|embed|tags|show|pull|push|create|copy|delete|ps|version|blobs)(?![\w-])"
+)
+V1 = re.compile(r"/v1/(?:chat/completions|completions|embeddings|models|responses|messages)\b|/v1(?=['\"/\s]|$)")
+SETTING = re.compile(
+    r"""(?<![\w.])['"]?(num_ctx|num_gpu|num_thread|num_batch|main_gpu|use_mmap|num_keep|repeat_last_n|typical_p"""
+    r"""|mirostat\w*|keep_alive|keepAlive|numCtx|raw|context|template)\\?['"]?\s*[:=](?!=)""",
+)  # fmt: skip
+_BARE = re.compile(r"""['"](?:raw|context|template)\\?['"]\s*:""")
+OWN_ROUTE = re.compile(
+    r"""@\w+(?:\.\w+)*\.(?:get|post|put|delete|patch|route|api_route)\(|@(?:Get|Post|Request|Put|Delete)Mapping"""
+    r"""|\b(?:app|router|route|server|api|r|mux|http)\.(?:get|post|put|delete|all|use|route|GET|POST|HandleFunc|Handle)"""
+    r"""\(\s*['"`]/|\bfetch\(\s*['"`]/api/|\bapi\s*:\s*['"`]/api/|axios\.\w+\(\s*['"`]/api/|\blocation\s+[=~^*\s]*/api/""",
+)  # fmt: skip
+IMAGE = re.compile(r"(?<![\w/])ollama/ollama\b(?!/)", re.IGNORECASE)
+OTHER_HOST = re.compile(r"https?://", re.IGNORECASE)
+COMMENT = re.compile(r"^\s*(?:#(?!!)|//|\*(?!\*?/?\w*:)|/\*|<!--|--\s|;|rem\s|%\s)", re.IGNORECASE)
+TRAILING = re.compile(r"(?:^|\s)(?:#|//)\s")
+PROSE = re.compile(
+    r"\.(?:md|mdx|rst|adoc|txt|html?|org|tex)$|(?:^|/)(?:README|CHANGELOG|LICEN[CS]E)[\w.]*$",
+    re.IGNORECASE,
+)  # fmt: skip
+
+
+def setting(line: str) -> str:
+    """Return the request field of Ollama on this line that vLLM treats otherwise, or ''."""
+    for found in SETTING.finditer(line):
+        name = found[1]
+        if name not in ("raw", "context", "template") or _BARE.search(found[0] if found[0][0] in "'\"" else ""):
+            return name
+    return ""

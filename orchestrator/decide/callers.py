@@ -1,0 +1,186 @@
+"""Places in source and configuration that talk to Ollama, and what the gateway means for each. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.decide import caller_signs as signs
+from orchestrator.facts import Caller
+
+WIDTH = 160         # a line of the report; minified code would fill the screen
+UNCHANGED = "keeps working: the gateway has Ollama's address"
+NOTES = {
+    "embed": "an embedding model stays on Ollama unless you move it; vectors of another engine are not comparable: "
+             "re-index",
+    "write": "goes to Ollama alone: it does not change what vLLM serves; for a migrated name edit migrate.yaml",
+    "num_ctx": "no effect on vLLM: the context is the engine's max_model_len",
+    "keep_alive": "no effect on vLLM: the engine keeps its model loaded",
+    "context": "Ollama's token numbers mean nothing to vLLM: send messages to /api/chat instead",
+    "raw": "approximately: raw and template requests are rebuilt for vLLM; compare the answers before the cutover",
+    "runner": "no effect on vLLM: a setting of Ollama's own runner or sampler",
+    "image": "works when this client is on one of the Docker networks where Ollama is today: the gateway takes its "
+             "name there",
+    "serve": "starts an Ollama of its own or the one that the stack takes over: it must not claim the gateway's port",
+    "publish": "the gateway takes this port: after the take-over this mapping must not be started again beside it",
+    "inside": "`docker exec` and the command line inside Ollama's own container reach it directly, past the gateway",
+}  # fmt: skip
+_WRITES = frozenset({"pull", "push", "create", "copy", "cp", "delete", "rm", "blobs"})
+_EMBEDS = frozenset({"embed", "embeddings"})
+_EMBED_SDK = re.compile(r"OllamaEmbedding|embeddings\.ollama|ollama\.embed|\.embed(?:dings)?\(")
+_SDK_WRITE = re.compile(r"\bollama\.(?:pull|push|create|copy|delete)\s*\(")
+_LOCAL = re.compile(
+    r"localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]|host\.docker\.internal|\d+\.\d+\.\d+\.\d+|\.\w{2,}:", re.IGNORECASE,
+)
+_DIGITS = re.compile(r"11434|ollama", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    text: str
+    label: str = ""     # the notebook's cell
+    prose: bool = False
+
+
+def find(path: str, text: str) -> list[Caller]:
+    """Return every place of one file that talks to Ollama, in the file's order; never raises.
+
+    One `Caller` per line. `kind` is env, native, sdk, command, url, port, v1 or setting, with `doc` for comments and
+    prose. A native path such as /api/chat counts only where the file shows Ollama otherwise. In a notebook `line`
+    counts within the cell, which `text` names.
+    """
+    if not _DIGITS.search(text):
+        return []
+    lines = list(_lines(path, text))
+    manifest = bool(signs.MANIFESTS.search(path))
+    firm = [(line, _firm(line.text, manifest=manifest)) for line in lines]
+    evident = any(kind and not line.prose for line, kind in firm) or any(
+        signs.IMAGE.search(line.text) for line in lines if not line.prose
+    )
+    found = []
+    for line, kind in firm:
+        said = kind or (_weak(line.text) if evident else "")
+        if said:
+            found.append(_caller(path, line, said))
+    return found
+
+
+def _lines(path: str, text: str) -> Iterator[_Line]:
+    prose = bool(signs.PROSE.search(path)) and not signs.MANIFESTS.search(path)
+    if path.lower().endswith(".ipynb"):
+        try:
+            yield from _cells(json.loads(text))
+        except (ValueError, RecursionError, AttributeError, TypeError):
+            pass
+        else:
+            return
+    for number, line in enumerate(text.splitlines(), 1):
+        yield _Line(number, line, prose=prose or _commented(line))
+
+
+def _cells(book: object) -> Iterator[_Line]:
+    cells = book.get("cells") if isinstance(book, dict) else None
+    if cells is None and isinstance(book, dict):    # nbformat 3
+        cells = [cell for sheet in book.get("worksheets", ()) for cell in sheet.get("cells", ())]
+    for number, cell in enumerate(cells or (), 1):
+        source = cell.get("source", cell.get("input", "")) if isinstance(cell, dict) else ""
+        text = "".join(map(str, source)) if isinstance(source, list) else str(source)
+        prose = isinstance(cell, dict) and cell.get("cell_type") != "code"
+        for at, line in enumerate(text.splitlines(), 1):
+            yield _Line(at, line, f"cell {number}: ", prose or _commented(line))
+
+
+def _commented(line: str) -> bool:
+    """Return whether all that speaks of Ollama on this line stands in a comment."""
+    if signs.COMMENT.match(line):
+        return True
+    tail = signs.TRAILING.search(line)
+    return tail is not None and not _DIGITS.search(line[: tail.start()])
+
+
+def _firm(line: str, *, manifest: bool) -> str:
+    """Return what kind of evidence this line is by itself, or ''."""
+    short = line[:4000]
+    if not _DIGITS.search(short):
+        return ""
+    if signs.ENV.search(short) and not short.lstrip().startswith("OLLAMA_ORIGINS"):
+        return "env"
+    url = signs.URL.search(short)
+    if url and signs.NATIVE.search(short, url.end()):
+        return "native"
+    if signs.COMMAND.search(short):
+        return "command"
+    if any(pattern.search(short) for pattern in signs.SDK) or (manifest and signs.DEPENDENCY.search(short)):
+        return "sdk"
+    if signs.PORT.search(short):
+        return "port"
+    return "url" if url else ""
+
+
+def _weak(line: str) -> str:
+    """Return what this line is in a file that shows Ollama elsewhere."""
+    short = line[:4000]
+    if not signs.OTHER_HOST.search(short) and not signs.OWN_ROUTE.search(short):
+        if signs.NATIVE.search(short):
+            return "native"
+        if "/v1/" in short and signs.V1.search(short):
+            return "v1"
+    return "setting" if signs.setting(short) else ""
+
+
+def _caller(path: str, line: _Line, kind: str) -> Caller:
+    works, note = _judge(kind, line.text)
+    shown = line.text.strip()
+    shown = shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…"
+    where = "a comment or documentation: " if line.prose else ""
+    return Caller(path, line.number, "doc" if line.prose else kind, line.label + shown, works, where + note)
+
+
+def _judge(kind: str, line: str) -> tuple[bool, str]:
+    """Return whether this place works unchanged behind the gateway, and why or what not."""
+    path = signs.NATIVE.search(line)
+    word = path[1] if path else ""
+    command = signs.COMMAND.search(line)
+    if kind == "command" and command:
+        return _command(line, command[1] or command[2])
+    if (kind in ("native", "url") and word in _WRITES) or (kind == "sdk" and _SDK_WRITE.search(line)):
+        return False, NOTES["write"]
+    if _embeds(kind, word, line):
+        return False, NOTES["embed"]
+    name = signs.setting(line)
+    if name:
+        return _setting(name)
+    if kind == "port":
+        published = re.search(r"11434:\d|\d:11434|-p|publish", line)
+        return (False, NOTES["publish"]) if published else (True, UNCHANGED)
+    if kind in ("url", "env", "native") and "://" in line and not _LOCAL.search(line):
+        return True, NOTES["image"]
+    return True, UNCHANGED
+
+
+def _embeds(kind: str, word: str, line: str) -> bool:
+    sdk = kind == "sdk" and bool(_EMBED_SDK.search(line))
+    return sdk or (kind == "native" and word in _EMBEDS) or "/v1/embeddings" in line
+
+
+def _command(line: str, verb: str) -> tuple[bool, str]:
+    if "exec" in line.split():
+        return False, NOTES["inside"]
+    if verb in _WRITES:
+        return False, NOTES["write"]
+    if verb == "serve":
+        return False, NOTES["serve"]
+    return True, UNCHANGED
+
+
+def _setting(name: str) -> tuple[bool, str]:
+    if name in ("num_ctx", "numCtx"):
+        return False, NOTES["num_ctx"]
+    if name in ("keep_alive", "keepAlive"):
+        return False, NOTES["keep_alive"]
+    if name == "context":
+        return False, NOTES["context"]
+    return False, NOTES["raw" if name in ("raw", "template") else "runner"]

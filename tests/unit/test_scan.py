@@ -1,0 +1,106 @@
+"""Callers of Ollama: what is found, what is not, and that the patch applies with the real git."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import decide_cases
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.decide.caller_diff import migration
+from orchestrator.decide.callers import find
+from orchestrator.observe.scan import Tally, walk
+
+CASES = decide_cases.cases("scan")
+
+
+def lay(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+
+
+def scan(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["scan", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_there_are_cases() -> None:
+    assert CASES
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_case(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = decide_cases.read(path)
+    lay(tmp_path, case["files"])
+    monkeypatch.chdir(tmp_path)
+    found = json.loads(scan(".", "--json"))["callers"]
+    said = sorted(f"{one['path']}:{one['line']} {one['kind']} {'works' if one['works'] else 'differs'}" for one in found)
+    assert said == sorted(case["expect"])
+    patch = scan(".", "--diff", "--base-url", "http://gpu:11434")
+    for line in case.get("diff", ()):
+        assert line in patch.splitlines()
+    apply(patch, tmp_path)
+
+
+def apply(patch: str, root: Path) -> None:
+    if patch:
+        file = root.parent / f"{root.name}.patch"
+        file.write_bytes(patch.encode("utf-8", "surrogateescape"))
+        subprocess.run(["git", "apply", "--whitespace=nowarn", str(file)], cwd=root, check=True,
+                       env={**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)})
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_patch_keeps_line_ends_and_a_missing_last_one(end: str, tmp_path: Path) -> None:
+    text = f'# ollama é\x0c{end or chr(10)}c = OpenAI(base_url="http://localhost:11434/v1", model="llama3.1:8b"){end}'
+    patch = "".join(migration("src/a b.py", text, {"llama3.1:8b": "meta/L"}, "http://gpu:8/v1"))
+    lay(tmp_path, {"src/a b.py": text})
+    apply(patch, tmp_path)
+    changed = text.replace("localhost:11434/v1", "gpu:8/v1").replace("llama3.1:8b", "meta/L")
+    assert (tmp_path / "src/a b.py").read_bytes() == changed.encode()
+    assert "meta/L" in changed
+
+
+def test_native_clients_keep_their_address() -> None:
+    text = 'import ollama\nc = ollama.Client(host="http://localhost:11434")\n'
+    assert migration("a.py", text, {}, "http://gpu:11434/v1") == []
+
+
+def test_links_binaries_and_other_trees_are_left_out(tmp_path: Path) -> None:
+    text = 'x = "http://localhost:11434"\n'
+    lay(tmp_path, dict.fromkeys(["a.py", "vendor/b.py", "env1/lib/c.py", "dist/d.js", ".git/e", "n/__pycache__/f"], text))
+    lay(tmp_path, {"env1/pyvenv.cfg": "", "g.dat": "\0ollama", "h.py": "ollama " * 2000})
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "wide.py").write_bytes(text.encode("utf-16"))
+    os.mkfifo(tmp_path / "pipe")
+    tally = Tally()
+    assert sorted(Path(path).name for path, _ in walk(tmp_path, tally)) == ["a.py", "wide.py"]
+    assert tally.skipped["link"] == 1
+    assert tally.skipped["not a regular file"] == 1
+
+
+def test_missing_paths_are_told_all_at_once(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["scan", str(tmp_path / "no1"), str(tmp_path / "no2")])
+    assert result.exit_code == 2
+    assert "no1" in result.output
+    assert "no2" in result.output
+
+
+@given(st.sampled_from(["a.py", "b.ipynb", "c.md", "package.json"]), st.lists(st.one_of(st.text(), st.sampled_from([
+    "ollama", ":11434", "/api/chat", "http://", "'", '"', "\n", "[]", "{}", '{"cells": [', "]}", "model=", "/v1",
+])))) # fmt: skip
+def test_no_text_breaks_it(path: str, parts: list[str]) -> None:
+    text = "".join(parts)
+    found = find(path, text)
+    assert all(one.line > 0 and one.text for one in found)
+    migration(path, text, {"ollama": "x/y"}, "http://gpu/v1")
