@@ -60,6 +60,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     trust_remote_code: bool = False
     paired: bool = True         # the pairing is stated somewhere, not inferred from the name
+    tried: bool = True          # somebody says whether vLLM serves it
     measured: bool = True       # the numbers come from the model's own config.json
 
     def repositories(self) -> dict[str, str]:
@@ -217,5 +218,6 @@ def _entry(item: dict[str, Any]) -> Entry:
         aliases=tuple(item.get("aliases", ())),
         trust_remote_code=item.get("trust_remote_code", False),
         paired=item["verified"].get("pairing") is True,
+        tried=item.get("vllm_supported") is not None,
         measured=item["verified"].get("numbers") is True,
     )

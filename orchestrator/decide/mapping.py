@@ -122,6 +122,9 @@ def _checked(
             names = tuple(e.repo for e in (same or others)[:3])
             return replace(start, reasons=(*why, refused), candidates=names)
         found, why = Found(same[0], "likely", same[0].repo, "dimensions"), (*why, refused, "its sibling does match")
+    if not found.entry.tried:
+        unsure = f"nobody says whether vLLM {catalog.vllm} serves {found.repo}; to try it, name it in migrate.yaml"
+        return replace(start, reasons=(*why, unsure), candidates=(found.repo,))
     if not found.entry.supported:
         what = found.entry.architecture or found.repo
         return replace(start, reasons=(*why, f"vLLM {catalog.vllm} cannot serve {what}"))
@@ -198,7 +201,7 @@ def _given(start: Mapping, model: Model, catalog: Catalog, repo: str) -> Mapping
             tool_parser=tool, reasoning_parser=reasoning, local=is_local(repo),
         )  # fmt: skip
     entry, scheme = known
-    if not entry.supported:
+    if entry.tried and not entry.supported:
         what = entry.architecture or repo
         return replace(start, reasons=(f"migrate.yaml names {repo}, and vLLM {catalog.vllm} cannot serve {what}",))
     wrong = disagreements(start.numbers, entry.numbers)
