@@ -33,7 +33,7 @@ def element_bytes(kv_dtype: str) -> float:
 
 def layer_token(layer: Layer, cache: Cache) -> float:
     """Return the bytes that one token takes in one layer on one rank; 0 where nothing is kept per token."""
-    if layer.kind in ("none", "linear"):
+    if layer.kind in ("none", "linear", "shared"):
         return 0.0
     if layer.kind == "mla":
         return layer.head_dim * cache.element
@@ -50,7 +50,7 @@ def token_bytes(shape: Shape, cache: Cache | None = None, kind: str = "") -> flo
 def groups(shape: Shape, cache: Cache | None = None) -> dict[str, tuple[int, float]]:
     """Return kind -> (layers, bytes per token of all of them): what the report prints."""
     found = {}
-    for kind in ("full", "sliding", "mla", "linear", "none"):
+    for kind in ("full", "sliding", "mla", "linear", "shared", "none"):
         count = sum(one.kind == kind for one in shape.layers)
         if count:
             found[kind] = (count, token_bytes(shape, cache, kind))

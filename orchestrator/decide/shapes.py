@@ -20,7 +20,10 @@ _SLIDING = ("sliding", "local")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer's attention. kind: full, sliding, mla, linear, or none; head sizes in elements, window in tokens."""
+    """One layer's attention; head sizes in elements, window in tokens.
+
+    kind: full, sliding, mla, linear (a state per sequence), shared (reads an earlier layer's cache), or none.
+    """
 
     kind: str
     kv_heads: int = 0
@@ -54,7 +57,7 @@ class Shape:
 
 
 def _countable(one: Layer) -> bool:
-    return one.kind in ("linear", "none", "mla") or one.kv_heads > 0 < one.head_dim
+    return one.kind in ("linear", "none", "mla", "shared") or one.kv_heads > 0 < one.head_dim
 
 
 def whole(data: Mapping[str, Any], *names: str) -> int:
@@ -89,8 +92,8 @@ def from_config(config: Mapping[str, Any]) -> Shape:
         layers=tuple(_config_layer(text, kind, at, hidden, heads) for at in range(min(count, 1024))),
         hidden=hidden,
         heads=heads,
-        vocab=whole(text, "vocab_size"),
-        intermediate=whole(text, "intermediate_size", "n_inner", "ffn_dim", "d_ff") or 4 * hidden,
+        vocab=whole(text, "vocab_size", "padded_vocab_size"),
+        intermediate=whole(text, "intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size") or 4 * hidden,
         experts=whole(text, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
         experts_used=whole(text, "num_experts_per_tok", "moe_topk", "top_k_experts"),
         latent=latent + whole(text, "qk_rope_head_dim") if latent else 0,
@@ -115,11 +118,14 @@ def _config_layer(text: Mapping[str, Any], kind: str, at: int, hidden: int, head
         return Layer("none")
     if whole(text, "kv_lora_rank"):
         return Layer("mla", 1, whole(text, "kv_lora_rank") + whole(text, "qk_rope_head_dim"), 0)
-    dim = whole(text, "head_dim", "attention_head_dim") or (hidden // heads if heads else 0)
+    dim = whole(text, "head_dim", "attention_head_dim", "kv_channels") or (hidden // heads if heads else 0)
     kv = _kv_heads(text, at, heads)
     if named == "full" and kind.startswith("gemma4"):
         dim = whole(text, "global_head_dim") or dim
         kv = whole(text, "num_global_key_value_heads") or kv
+    shared = whole(text, "num_kv_shared_layers")            # the last ones, in Gemma 3n and 4
+    if shared and at >= whole(text, "num_hidden_layers") - shared:
+        return Layer("shared", kv, dim, dim)
     window = whole(text, "sliding_window", "sliding_window_size", "attention_window_size") if named == "sliding" else 0
     return Layer("sliding" if window else "full", kv, dim, whole(text, "v_head_dim") or dim, window)
 

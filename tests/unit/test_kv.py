@@ -90,3 +90,30 @@ def test_odd_configs_never_raise(config: dict[str, object]) -> None:
     assert sequence_bytes(shape, 1000) >= 0
     assert size(parameters(config), "fp8").high >= 0
     from_gguf({"general.architecture": "x", **{f"x.{key}": value for key, value in config.items()}})
+
+
+@pytest.mark.parametrize(
+    ("config", "token"),
+    [
+        ({"model_type": "falcon", "num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 512,
+          "multi_query": True}, 2 * 128 * 2),
+        ({"model_type": "falcon", "num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 512,
+          "multi_query": True, "new_decoder_architecture": True, "num_kv_heads": 4}, 2 * 4 * 128 * 2),
+        ({"model_type": "chatglm", "num_layers": 2, "num_attention_heads": 32, "hidden_size": 4096, "kv_channels": 128,
+          "multi_query_attention": True, "multi_query_group_num": 2}, 2 * 2 * 256 * 2),
+        ({"model_type": "gemma3n_text", "num_hidden_layers": 30, "num_attention_heads": 8, "num_key_value_heads": 2,
+          "head_dim": 256, "num_kv_shared_layers": 10}, 20 * 2 * 512 * 2),
+        ({"model_type": "jamba", "num_hidden_layers": 8, "num_attention_heads": 32, "num_key_value_heads": 8,
+          "hidden_size": 4096, "attn_layer_period": 8, "attn_layer_offset": 4}, 8 * 256 * 2),
+        ({"model_type": "nemotron_h", "num_hidden_layers": 4, "num_attention_heads": 32, "num_key_value_heads": 8,
+          "head_dim": 128, "hybrid_override_pattern": "M-*-"}, 8 * 256 * 2),
+        ({"model_type": "qwen2", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256,
+          "sliding_window": 4096, "use_sliding_window": False}, 2 * 4 * 128 * 2),
+        ({"text_config": {"num_hidden_layers": 1, "num_attention_heads": 4, "hidden_size": 256}}, 4 * 128 * 2),
+        ({"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}, 0),
+        ({}, 0),
+    ],
+    ids=["one head", "falcon 40b", "chatglm", "shared layers", "jamba", "nemotron-h", "window unused", "inner", "bert", "{}"],
+)  # fmt: skip
+def test_other_families(config: dict[str, object], token: int) -> None:
+    assert token_bytes(from_config(config)) == token
