@@ -52,7 +52,7 @@ def config_numbers(config: dict[str, Any]) -> Numbers:
     layers = number("num_hidden_layers", "n_layer", "n_layers", "num_layers")
     kv_heads = number("num_key_value_heads", "num_kv_heads", "multi_query_group_num") or heads
     head_dim = number("head_dim") or (hidden // heads if hidden and heads else None)
-    kinds = text.get("layer_types") or text.get("layers_block_type") or []
+    kinds = _list(text.get("layer_types")) or _list(text.get("layers_block_type"))
     caching = sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds) if kinds else layers
     kv = 4 * caching * kv_heads * head_dim if caching and kv_heads and head_dim else None
     if latent and layers:
@@ -70,7 +70,7 @@ def config_numbers(config: dict[str, Any]) -> Numbers:
 def obstacles(config: dict[str, Any], catalog: Catalog) -> tuple[str, ...]:
     """Return why the pinned vLLM cannot load a repository with this config.json; empty when nothing is known."""
     found = []
-    classes = [str(one) for one in config.get("architectures") or [] if one]
+    classes = [str(one) for one in _list(config.get("architectures")) if one]
     gone = [one for one in classes if one in catalog.removed]
     if gone:
         found.append(f"vLLM {catalog.vllm} no longer has {', '.join(gone)}")
@@ -81,3 +81,7 @@ def obstacles(config: dict[str, Any], catalog: Catalog) -> tuple[str, ...]:
     if method in _UNLOADABLE:
         found.append(f"vLLM {catalog.vllm} does not load {method} weights")
     return tuple(found)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

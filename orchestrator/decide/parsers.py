@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog, Entry
+from orchestrator.decide.dimensions import gguf_numbers
 from orchestrator.facts import Model
 
 _LINE = re.compile(r"^\s*(?:PARSER|RENDERER)\s+(\S+)\s*$", re.MULTILINE | re.IGNORECASE)
@@ -46,6 +47,5 @@ def _by_architecture(info: dict[str, Any], catalog: Catalog) -> tuple[str | None
     arch = str(info.get("general.architecture", ""))
     known = catalog.architectures.get(arch, {})
     if arch == "llama":     # one word for many families: the vocabulary tells them apart
-        tool = {128256: "llama3_json", 32768: "mistral"}.get(info.get("llama.vocab_size"))      # type: ignore[arg-type]
-        return tool, None
+        return {128256: "llama3_json", 32768: "mistral"}.get(gguf_numbers(info).vocab or 0), None
     return known.get("tool_parser"), known.get("reasoning_parser")

@@ -55,6 +55,7 @@ def stated_repositories(info: dict[str, Any]) -> tuple[list[tuple[str, str]], li
     First those that the file was made from, then its own name and the model that it was tuned from: converters
     copy `base_model` from the original's card, where it is the ancestor, not the model itself.
     """
+    info = {key: value for key, value in info.items() if isinstance(value, str | int)}
     direct = _urls(info, ("general.source.huggingface.repository", "general.source.repo_url", "general.source.url",
                           "general.repo_url"))  # fmt: skip
     count = info.get("general.base_model.count")
