@@ -15,23 +15,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parent.parent / "orchestrator" / "data" / "vllm-flags.json"
+FILE = "orchestrator/data/vllm-flags.json"     # from the repository's root
 
 
 def kind_of(action: argparse.Action) -> str:
-    """switch, size (takes 8k or 2G), int, float, json or text."""
+    """switch, size (takes 8k or 2G), int, float, json, object (JSON in braces) or text."""
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         return "switch"
-    for sample, wanted in (("8k", "size"), ('{"a": 1}', "json"), ("[1]", "json"), ("7", "int"), ("0.5", "float")):
-        got = converted(action, sample)
-        if wanted == "size" and got == 8000:
-            return "size"
-        if wanted == "json" and isinstance(got, dict | list):
-            return "json"
-        if wanted == "int" and isinstance(got, int) and converted(action, "0.5") is None:
-            return "int"
-        if wanted == "float" and isinstance(got, float):
-            return "float"
+    takes = {sample: converted(action, sample) for sample in ("8k", "7", "0.5", "{}", "[]", "abc")}
+    if takes["8k"] == 8000:
+        return "size"
+    if takes["abc"] is not None:
+        return "text"
+    if takes["{}"] is not None or isinstance(takes["[]"], list):
+        return "json" if isinstance(takes["[]"], list) else "object"
+    if isinstance(takes["7"], int) and takes["0.5"] is None:
+        return "int"
+    if isinstance(takes["0.5"], float):
+        return "float"
     return "text"
 
 
@@ -41,8 +42,16 @@ def converted(action: argparse.Action, sample: str) -> Any:
         return sample
     try:
         return typing.cast("Any", action.type)(sample)
-    except (argparse.ArgumentTypeError, ValueError, TypeError, AttributeError):
+    except (argparse.ArgumentTypeError, ValueError, TypeError, AttributeError, KeyError):
         return None
+
+
+def takes_none(action: argparse.Action) -> bool:
+    """Whether `None` and an empty word are values."""
+    try:
+        return callable(action.type) and action.type("None") is None
+    except (argparse.ArgumentTypeError, ValueError, TypeError, AttributeError, KeyError):
+        return False
 
 
 def described(action: argparse.Action) -> dict[str, Any]:
@@ -50,6 +59,8 @@ def described(action: argparse.Action) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": kind_of(action)}
     if found["kind"] == "switch" and any(word.startswith("--no-") for word in long):
         found["no"] = True
+    if found["kind"] != "text" and takes_none(action):
+        found["none"] = True
     if action.nargs not in (None, 0):
         found["many"] = action.nargs
     if action.choices:
@@ -88,9 +99,9 @@ def main() -> None:
         f'{{\n"vllm": {json.dumps(release.partition("+")[0])},\n"flags": {{\n' + ",\n".join(lines)
         + '\n},\n"env": ' + json.dumps(sorted(envs.environment_variables), indent=0) + "\n}\n"
     )
-    target = Path(sys.argv[1]) if sys.argv[1:] else FILE
+    target = Path(sys.argv[1] if sys.argv[1:] else FILE)
     target.write_text(text, encoding="utf-8")
-    print(f"{target}: {len(found)} flags, {len(envs.environment_variables)} variables of vLLM {release}")
+    print(f"{target}: {len(found)} flags, {len(envs.environment_variables)} variables of vLLM {release}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from orchestrator.decide.finding import Finding, is_reference, ordered, secret_n
 from orchestrator.decide.vllm_flags import Flag, Option, Table, read, table
 
 MAX_UTILIZATION = 0.95
-_SIZE = re.compile(r"-1|auto|\d+|\d+(\.\d+)?[kKmMgGtT]")
+_SIZE = re.compile(r"-1|\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")      # vLLM takes no fraction of a binary unit
 _OURS = {
     "--model": "set engines.NAME.repo",
     "--port": "leave it out: the gateway reaches the engine on 8000, and nothing else does",
@@ -186,7 +186,11 @@ def _typed(option: Option, flag: Flag) -> list[Finding]:
             near = difflib.get_close_matches(value, flag.choices, 1)
             fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(flag.choices)}"
             return [_value(option, f"does not take {value!r}", fix)]
-        problem = "" if "." in option.word else _kind_problem(flag.kind, value)
+        anything = "." in option.word or (flag.none and value in ("None", "")) \
+            or (flag.name, value) == ("--max-model-len", "auto")  # fmt: skip
+        problem = "" if anything else _kind_problem(flag.kind, value)
+        if flag.name == "--lora-modules" and "=" not in value and not value.startswith("{"):
+            problem = "NAME=PATH"
         if problem:
             return [_value(option, f"wants {problem}, not {value!r}", f"write {option.word} with {problem}")]
     return []
@@ -198,8 +202,9 @@ def _kind_problem(kind: str, value: str) -> str:
             int(value)
         elif kind == "float":
             float(value)
-        elif kind == "json" and value.lower() != "none":
-            json.loads(value)
+        elif kind in ("json", "object") or value.startswith("{"):
+            found = json.loads(value)
+            return "" if kind != "object" or isinstance(found, dict) else "a JSON object such as '{}'"
         elif kind == "size" and not _SIZE.fullmatch(value):
             return "a size such as 8192, 8k (8000) or 8K (8192)"
     except ValueError:
@@ -210,7 +215,7 @@ def _kind_problem(kind: str, value: str) -> str:
 def _bounds(option: Option) -> list[Finding]:
     if option.key != "--gpu-memory-utilization" or option.value is None or "${" in option.value:
         return []
-    share = float(option.value)
+    share = float(option.value or "nan")
     if not 0 < share <= 1:
         return [_value(option, f"should be above 0 and at most 1, not {option.value}", "such as 0.9")]
     if share > MAX_UTILIZATION:

@@ -13,7 +13,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag. kind: switch, int, float, size (8k, 2G), json or text; many: argparse's +, * or ?, else empty."""
+    """One flag. kind: switch, int, float, size (8k, 2G), json, object (JSON in braces) or text.
+
+    many: argparse's +, * or ?, else empty.
+    """
 
     name: str
     kind: str
@@ -21,6 +24,7 @@ class Flag:
     choices: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     negated: bool = False       # there is a --no- form
+    none: bool = False          # `None` is a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Table:
         if name is None and "." in word:
             name = self.spelled.get(spelling(word.partition(".")[0]))
             flag = self.flags.get(name or "")
-            return flag if flag and flag.kind in ("json", "text") else None
+            return flag if flag and flag.kind in ("json", "object", "text") else None
         return self.flags[name] if name else None
 
     def abbreviated(self, word: str) -> list[str]:
@@ -65,7 +69,7 @@ def table() -> Table:
     flags = {
         name: Flag(
             name, item["kind"], item.get("many", ""), tuple(item.get("choices", ())), tuple(item.get("also", ())),
-            negated=item.get("no", False),
+            negated=item.get("no", False), none=item.get("none", False),
         )
         for name, item in data["flags"].items()
     }  # fmt: skip
