@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.decide import outlook
+from orchestrator.decide import eta, outlook
+from orchestrator.decide.bars import bar
+from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
 from orchestrator.decide.verdict_text import headline, tuning_lines, verdict_lines
@@ -38,8 +40,7 @@ class Shown:
 def stays(planned: Planned, facts: Facts) -> str:
     """Return the report of a verdict after which nothing is written."""
     lines = [*_seen(facts), "", *verdict_lines(planned.verdict)]
-    if planned.verdict.kind != "cannot":
-        lines += ["", *tuning_lines(planned.settings)]
+    lines += ["", *tuning_lines(planned.settings)]
     lines += ["", "Nothing was written. To plan all the same: migrate plan --force (the override is recorded);"]
     lines.append("to rehearse on this machine with vLLM's CPU build: migrate plan --cpu")
     return "\n".join(lines)
@@ -64,25 +65,58 @@ def decision(planned: Planned) -> dict[str, Any]:
 
 
 def report(shown: Shown) -> str:
-    """Return the whole report, for a person who sees it for the first time."""
-    spec, planned = shown.spec, shown.planned
-    lines = [*_seen(shown.facts), "", *_verdict(planned), "", *_routes(spec, planned.proposal)]
-    if planned.proposal:
-        lines += [f"  note: {note}" for note in planned.proposal.notes]
-    if planned.sums and (planned.sums.budgets or planned.sums.unknown):
-        lines += ["", "memory", *(f"  {line}" for line in str(planned.sums).splitlines())]
-    lines += ["", "what changes for my clients", *(f"  {line}" for line in outlook.clients(spec, shown.facts))]
-    lines += ["", "how to go back", *(f"  {line}" for line in outlook.way_back(spec))]
+    """Return the whole report, for a person who sees it for the first time: the answers first, then the evidence."""
+    spec, planned, facts = shown.spec, shown.planned, shown.facts
+    people = readable(Report(
+        verdict=_headline(planned),
+        why=tuple(f"[{one.evidence}] {one.text}{f' -> {one.points}' if one.points else ''}"
+                  for one in planned.verdict.reasons),
+        where=tuple(_routes(spec, planned.proposal)),
+        vram=tuple(_memory(planned)),
+        clients=tuple(outlook.clients(spec, facts)),
+        time=tuple(eta.lines(times(planned))),
+        back=tuple(outlook.way_back(spec)),
+        stays=tuple(_left(spec, planned.proposal)),
+        next="\n".join(_next(shown)).removeprefix("next: "),
+    ))  # fmt: skip
     accepted = "accepted by docker compose config" if shown.checked else "not checked with docker compose"
-    lines += ["", f"written to {near(shown.space.dir)} ({accepted})", "", "steps of migrate up", str(shown.steps), ""]
-    return "\n".join([*lines, *_next(shown), *shown.extra])
+    lines = [*_seen(facts), "", people, "", f"written to {near(shown.space.dir)} ({accepted})", "",
+             "steps of migrate up", str(shown.steps)]  # fmt: skip
+    if not planned.rehearsal:
+        lines += ["", "The evidence in full", "", *verdict_lines(planned.verdict)]
+    return "\n".join([*lines, *shown.extra, "", *_next(shown)])
 
 
-def _verdict(planned: Planned) -> list[str]:
+def times(planned: Planned) -> list[eta.Eta]:
+    """Return how long each phase takes; the weights' sizes are those of the proof."""
+    assert planned.spec is not None
+    shares = {one.ask.name: one for budget in (planned.sums.budgets if planned.sums else ()) for one in budget.shares}
+    sizes: dict[str, int | None] = {
+        name: shares[name].weights * shares[name].ask.tensor_parallel if name in shares else None
+        for name in planned.spec.engines
+    }
+    return eta.estimate(planned.spec, eta.Known(sizes))
+
+
+def _headline(planned: Planned) -> str:
+    said = headline(planned.verdict)
     if planned.rehearsal:
-        return ["a rehearsal with vLLM's CPU build; without it the verdict would be:", f"  {headline(planned.verdict)}"]
-    forced = ["planned all the same: --force overrides the verdict, and the journal says so"] if planned.forced else []
-    return [*verdict_lines(planned.verdict), *forced]
+        return f"A rehearsal with vLLM's CPU build. Without it: {said}"
+    return f"{said}. Planned all the same: --force, and the journal says so" if planned.forced else said
+
+
+def _memory(planned: Planned) -> list[str]:
+    sums = planned.sums
+    if sums is None:
+        return []
+    bars = [line for budget in sums.budgets for line in (str(budget), *bar(budget).splitlines())]
+    notes = planned.proposal.notes if planned.proposal else ()
+    return [*bars, *sums.unknown, *(f"note: {note}" for note in notes)]
+
+
+def _left(spec: Spec, proposal: Proposal | None) -> list[str]:
+    named = [f"{model}: migrate.yaml gives it no engine" for model, route in spec.routes.items() if not route.engine]
+    return [*named, *(f"{model}: {why}" for model, why in (proposal.stays if proposal else {}).items())]
 
 
 def _next(shown: Shown) -> list[str]:
@@ -122,19 +156,12 @@ def _seen(facts: Facts) -> list[str]:
 
 
 def _routes(spec: Spec, proposal: Proposal | None) -> list[str]:
-    lines = ["routes"]
-    width = max((len(model) for model in spec.routes), default=0)
-    for model, route in spec.routes.items():
-        if route.engine:
-            engine = spec.engines[route.engine]
-            where = f"GPU {', '.join(engine.gpus)}" if engine.gpus else "CPU"
-            lines.append(f"  {model:<{width}}  -> {engine.repo} on {where}, {engine.max_model_len} tokens")
-            reasons = proposal.engines.get(route.engine, ()) if proposal else ()
-            lines += [f"  {'':<{width}}     {why}" for why in reasons]
-        else:
-            lines.append(f"  {model:<{width}}  stays on Ollama")
-    for model, why in (proposal.stays if proposal else {}).items():
-        lines.append(f"  {model}  stays on Ollama: {why}")
+    lines = []
+    for model, route in spec.migrating().items():
+        engine = spec.engines[str(route.engine)]
+        where = f"GPU {', '.join(engine.gpus)}" if engine.gpus else "CPU"
+        lines.append(f"{model} -> {engine.repo} on {where}, {engine.max_model_len} tokens")
+        lines += [f"   {why}" for why in (proposal.engines.get(str(route.engine), ()) if proposal else ())]
     return lines
 
 
@@ -151,6 +178,7 @@ def data(shown: Shown) -> dict[str, Any]:
         "engines": {name: _engine(one.model_dump(mode="json")) for name, one in spec.engines.items()},
         "stays": planned.proposal.stays if planned.proposal else {},
         "memory": str(planned.sums).splitlines(),
+        "eta": [dataclasses.asdict(one) for one in times(planned)],
         "plan": shown.steps.as_dict(),
     }
 

@@ -7,18 +7,18 @@ from orchestrator.spec import Spec
 
 
 def clients(spec: Spec, facts: Facts) -> list[str]:
-    """Return what callers notice: nothing, and what is only nearly the same for the routes that move."""
+    """Return what is only nearly the same for routes that move, and who calls; one sentence each."""
+    moving = spec.migrating()
     address = f"{spec.gateway.listen}:{spec.gateway.port}"
-    lines = [f"no client changes a line: the gateway takes Ollama's own address {address} and speaks its API,",
-             "native and /v1, whichever side answers"]  # fmt: skip
-    lines += _callers(facts)
-    if spec.migrating():
+    lines = [f"the gateway takes Ollama's own address {address} and speaks its API, native and /v1, for both sides"]
+    lines.append(_callers(facts))
+    if moving:
         lines += [
-            "nearly the same, for models that move: num_ctx and other memory options of a request are ignored (the",
-            f"context is fixed: {_contexts(spec)}); a prompt that is too long loses its oldest messages, as in Ollama;",
-            "answers differ in wording, as another engine and other weights compute them: smoke parity compares first",
+            f"num_ctx and other memory options of a request are ignored: the context is fixed ({_contexts(spec)})",
+            "a prompt that is too long loses its oldest messages, as in Ollama",
+            "answers differ in wording, as another engine with other weights computes them: smoke parity compares them",
         ]
-    if any(route.kind == "embedding" for route in spec.migrating().values()):
+    if any(route.kind == "embedding" for route in moving.values()):
         lines.append("vectors of an embedding model that moves are not interchangeable: re-index after the switch")
     return lines
 
@@ -28,12 +28,12 @@ def _contexts(spec: Spec) -> str:
                      for route, one in spec.migrating().items() if one.engine)  # fmt: skip
 
 
-def _callers(facts: Facts) -> list[str]:
+def _callers(facts: Facts) -> str:
     traffic = facts.traffic
     if not traffic.callers:
-        return ["who calls is not known: no log of requests was read (migrate scan PATH finds the places in source)"]
+        return "who calls is not known: no log of requests was read (migrate scan PATH finds the places in source)"
     native = "" if traffic.native is None else f"; {traffic.native:.0%} of requests speak the native API, the rest /v1"
-    return [f"{len(traffic.callers)} callers were seen{native}: all keep working as they are"]
+    return f"{len(traffic.callers)} callers were seen{native}: all keep working as they are"
 
 
 def way_back(spec: Spec) -> list[str]:

@@ -31,7 +31,7 @@ def readable(report: Report) -> str:
     """Return the whole text, at most 100 columns wide, with plain headings."""
     verdict = report.verdict.strip() or "No verdict: nothing was decided"
     unchanged = "Nothing: address, port, model names and API stay as they are."
-    except_for = "Answered a little differently by vLLM:" if report.clients else ""
+    except_for = "Good to know:" if report.clients else ""
     sections = (
         ("Verdict", (verdict, *_items(report.why))),
         ("What will run where", report.where or ("Nothing moves.",)),

@@ -192,6 +192,11 @@ class Docker:
         args = [*(["--since", since] if since else []), *(["--tail", str(tail)] if tail is not None else [])]
         return [line for _, line in self._cli.docker_lines("logs", *args, container)]
 
+    def log_lines(self, container: str, *, tail: int) -> Iterator[str]:
+        """Yield the last `tail` lines of both streams, each with the time at which Docker got it."""
+        for _, line in self._cli.docker_lines("logs", "--timestamps", "--tail", str(tail), container):
+            yield line
+
     def exec(self, container: str, command: Sequence[str]) -> str:
         return self._cli.docker("exec", container, *command)
 
