@@ -26,7 +26,9 @@ def gguf_numbers(info: dict[str, Any]) -> Numbers:
     kv_heads, caching = _kv_heads(info.get(f"{arch}.attention.head_count_kv"), layers)
     interval = number("full_attention_interval")
     caching = caching // interval if caching and interval else caching
-    head_dim = number("attention.key_length") or (hidden // heads if hidden and heads else None)
+    # Gemma 4 has wider heads in its few global layers; config.json's head_dim is that of the sliding ones.
+    stated = number("attention.key_length_swa") or number("attention.key_length")
+    head_dim = stated or (hidden // heads if hidden and heads else None)
     latent = number("attention.kv_lora_rank")
     count = info.get("general.parameter_count")
     kv = 4 * caching * kv_heads * head_dim if caching and kv_heads and head_dim else None
