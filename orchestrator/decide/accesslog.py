@@ -10,6 +10,7 @@ import calendar
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GIN = re.compile(
@@ -31,11 +32,11 @@ INFERENCE = frozenset({
     "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/v1/chat/completions", "/v1/completions",
     "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/audio/transcriptions",
 })  # fmt: skip
+LONGEST = 7 * 86400.0       # seconds; a longer request is a damaged line
 _PROBES = frozenset({"/", "/api/version", "/api/ps"})
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):       # a tuple: a million of them are made
     """One finished request. `end` in seconds since the epoch, `latency` in seconds."""
 
     end: float
@@ -90,7 +91,7 @@ def _day(text: str) -> int | None:
 
 def _seconds(day: str, hour: str, minute: str, second: str) -> float | None:
     base = _day(day)
-    return None if base is None else base + int(hour) * 3600.0 + int(minute) * 60 + int(second)
+    return None if base is None or hour > "23" else base + int(hour) * 3600.0 + int(minute) * 60 + int(second)
 
 
 def stamp(line: str) -> float | None:
@@ -116,6 +117,8 @@ def access(line: str) -> Access | str:
     latency = duration(found[6])
     if latency is None:
         return "latency not readable"
+    if latency > LONGEST:
+        return "latency not plausible"
     own = _seconds(*found.group(1, 2, 3, 4))
     if own is None:
         return "impossible date"

@@ -12,7 +12,9 @@ from orchestrator.decide.accesslog import Access
 from orchestrator.decide.overlap import Overlap, sweep
 from orchestrator.facts import Spread, Traffic
 
-LEVELS = (0, 1, 2, 3, 4, 5, 7, 9, 15, 19, 49, 127)     # one below each threshold of the articles
+# The thresholds of the articles, and one below each: "from 8 on" is more than 7.
+LEVELS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 19, 20, 49, 50, 127, 128)
+_TWICE = "in the log twice"
 _WEEK = 7 * 86400.0
 _LEAST_SPAN = 3600.0        # below this nothing is scaled to a week
 _ENOUGH = {50: 1, 95: 20, 99: 100}      # nearest rank wants at least so many (methods: P95 n >= 20, P99 n >= 100)
@@ -29,6 +31,7 @@ class _Seen:
     callers: dict[str, int] = field(default_factory=dict)
     paths: dict[str, int] = field(default_factory=dict)
     shifts: dict[int, int] = field(default_factory=dict)    # quarter hours between gin's clock and docker's
+    exact: set[int] = field(default_factory=set)            # hashes of requests with a time finer than seconds
     native: int = 0
     over_30s: int = 0
     errors: int = 0
@@ -39,6 +42,14 @@ class _Seen:
     lines: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     engine: accesslog.Engine = field(default_factory=accesslog.Engine)
+
+    def twice(self, one: Access) -> bool:
+        """Tell whether this request was there before: rotated files overlap. Whole seconds cannot tell."""
+        if one.shift is None or one.end % 1 == 0:
+            return False
+        key, before = hash(one), len(self.exact)
+        self.exact.add(key)
+        return len(self.exact) == before
 
     def add(self, one: Access) -> None:
         self.paths[one.path] = self.paths.get(one.path, 0) + 1
@@ -78,6 +89,8 @@ def reconstruct(lines: Iterable[str | bytes], origin: str = "") -> Traffic:
             accesslog.engine(line, seen.engine)
             continue
         one = accesslog.access(line)
+        if not isinstance(one, str) and seen.twice(one):
+            one = _TWICE
         if isinstance(one, str):
             seen.skipped[one] = seen.skipped.get(one, 0) + 1
         else:
@@ -168,8 +181,10 @@ def _notes(seen: _Seen, slots: int) -> Iterable[str]:
         quarter = max(seen.shifts, key=lambda one: seen.shifts[one])
         if quarter:
             yield f"gin's clock is {quarter / 4:+g} h from docker's; docker's counts"
-    if seen.skipped:
-        yield f"{sum(seen.skipped.values())} lines of requests could not be read"
+    if unread := sum(count for why, count in seen.skipped.items() if why != _TWICE):
+        yield f"{unread} lines of requests could not be read"
+    if _TWICE in seen.skipped:
+        yield f"{seen.skipped[_TWICE]} requests are in the log twice, as rotated files overlap: counted once"
     if seen.engine.truncated:
         yield f"{seen.engine.truncated} prompts were cut silently, as they were longer than the context"
 

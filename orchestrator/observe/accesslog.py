@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from orchestrator.clients.docker import Docker
 from orchestrator.decide.evidence import reconstruct
 from orchestrator.errors import UsageError
 from orchestrator.facts import Traffic
 
+_MOST = 5_000_000           # lines of a container's log that are read, the newest
 _LONGEST = 64 * 1024        # characters of one line that are kept: a binary file is one endless line
 
 
@@ -32,6 +34,11 @@ def look(paths: tuple[str, ...]) -> Traffic:
         return reconstruct(_lines(files), ", ".join(paths))
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot read the log: {error}", hint="is the file whole, and readable?") from None
+
+
+def container(docker: Docker, name: str) -> Traffic:
+    """Return the evidence in a container's log, both streams, with Docker's own times. Raises MigrateError."""
+    return reconstruct(docker.log_lines(name, tail=_MOST), f"docker logs {name}")
 
 
 def _expand(path: str) -> tuple[list[Path | None], str]:

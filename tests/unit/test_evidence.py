@@ -143,3 +143,29 @@ def test_a_broken_gzip_file_is_told(tmp_path: Path) -> None:
 def test_a_binary_file_holds_no_request(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes(range(256)) * 2000)
     assert accesslog.look((str(tmp_path / "x"),)).source == "none"
+
+
+def test_rotated_files_that_overlap_count_once(tmp_path: Path) -> None:
+    line = "2026-05-04T10:00:05.123456789Z " + GOOD + "\n"
+    (tmp_path / "ollama.log.1").write_text(line)
+    (tmp_path / "ollama.log").write_text(line + line.replace(".123456789Z", ".223456789Z"))
+    found = accesslog.look((str(tmp_path),))
+    assert (found.requests, found.skipped) == (2, {"in the log twice": 1})
+
+
+@pytest.mark.parametrize("latency", ["9" * 400 + "s", "99999999h"])
+def test_an_endless_latency_is_a_damaged_line(latency: str) -> None:
+    found = reconstruct([GOOD.replace("4.5s", latency), GOOD])
+    assert (found.requests, found.skipped) == (1, {"latency not plausible": 1})
+
+
+def test_the_log_of_a_container_is_read_with_its_times() -> None:
+    class Engine:
+        def log_lines(self, name: str, *, tail: int) -> list[str]:
+            assert name == "ollama"
+            assert tail > 1_000_000
+            return [f"2026-05-04T08:00:05.{part}Z {GOOD}" for part in ("100000000", "900000000")]
+
+    found = accesslog.container(Engine(), "ollama")
+    assert (found.requests, found.origin, found.end) == (2, "docker logs ollama", "2026-05-04T08:00:05+00:00")
+    assert any("+2 h" in note for note in found.notes)
