@@ -33,6 +33,7 @@ def migration(path: str, text: str, models: Mapping[str, str], base_url: str) ->
     if before == after:
         return []
     clean = path.lstrip("/").removeprefix("./")
+    clean += "\t" if " " in clean else ""     # as git does, so that patch takes the whole name
     return _ended(difflib.unified_diff(before, after, f"a/{clean}", f"b/{clean}", n=3))
 
 

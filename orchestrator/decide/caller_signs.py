@@ -8,13 +8,14 @@ import re
 # Hosts that carry the word but are no server of yours.
 PUBLIC = r"(?!(?:[\w-]+\.)*ollama\.(?:com|ai|org)\b|[\w.-]*ollama[\w.-]*\.(?:readthedocs\.io|github\.io)\b)"
 URL = re.compile(
-    rf"(?:https?|tcp)://(?:[^\s/@'\"]*@)?(?:{PUBLIC}[\w.-]*\bollama[\w.-]*(?:\:\d+)?|[^\s/'\"]{{0,200}}?:11434(?!\d))"
-    r"|(?:\b(?:localhost|[\w.-]*\w)|\]):11434(?!\d|:)", re.IGNORECASE,
+    rf"(?:https?|tcp)://(?:[^\s/@'\"]*@)?(?:{PUBLIC}[\w.-]*\bollama[\w.-]*(?:\:\d+)?|[^\s/'\"]{{0,200}}?:11434(?!\w))"
+    r"|(?:(?<![\w.-])(?=[\w.-]*[a-z]|\d+\.\d+\.\d+\.\d+:)[\w.-]{1,200}|[\]}]):11434(?![\w:])"
+    r"|['\"]:11434['\"]", re.IGNORECASE,
 )  # fmt: skip
 ADDRESS = re.compile(r"(?:https?|tcp)://(?:[^\s/@'\"\\]*@)?(?:\[[0-9a-fA-F:]+\]|[^\s/:'\"\\]+)(?::\d+)?", re.IGNORECASE)
 PORT = re.compile(
-    r"(?<![\d.])(?:\d{1,5}:)?11434:\d{2,5}(?!\d)|(?<![\d.])\d{2,5}:11434(?!\d)"
-    r"|\bports?\w*['\"]?\s*(?::=|[:=(])\s*['\"]?11434(?![\d.])|\bEXPOSE\s+(?:\d+\s+)*11434(?!\d)"
+    r"(?<![\d.])(?:\d{1,5}:)?11434:\d{2,5}(?!\d)|11434\}:11434(?!\d)|(?<![\d.])\d{2,5}:11434(?!\d)"
+    r"|(?:port(?:s|\w{0,20})|\bpublished|\btarget)['\"]?\s*(?::\s*\w{1,10}\s*=|:=|[:=(])\s*['\"]?11434(?![\w.])|\bEXPOSE\s+(?:\d+\s+)*11434(?!\d)"
     r"|(?:-p|--port|--publish)[= ]11434(?!\d)|^\s*-\s*['\"]?11434['\"]?\s*$"
     r"|\b(?:connect|dial|nc)\b[^\n]{0,80}?[,\s]11434(?!\d)|\(\s*['\"][\w.-]+['\"]\s*,\s*11434\s*\)", re.IGNORECASE,
 )  # fmt: skip
@@ -41,16 +42,16 @@ SDK = tuple(re.compile(text) for text in (
     r"""|\bmodel\w*\s*[:=]\s*(?:ollama|ollama_chat)/(?!ollama\b)[\w.:-]+""",
     r"""\b(?:custom_llm_provider|provider|model_provider|api_type|backend)['"]?\s*[:=]\s*['"]ollama(?:_chat)?['"]""",
     r"\bollama\.(?:chat|generate|embed|embeddings|list|pull|create|copy|delete|show|ps)\s*\(",
-    r"\bOllama::|\bOllama\.new\b|\bollama-ruby\b|\bollama-php\b|\buse\s+Ollama\w*\\",
+    r"\bOllama::|\bOllama\.new\b|\bollama-ruby\b|\bollama-php\b|\brequire\s+['\"]ollama[\w-]*['\"]|\buse\s+Ollama\w*\\",
 ))  # fmt: skip
 # A dependency in a manifest of the language.
 DEPENDENCY = re.compile(
-    r"""^\s*['"]?(?:ollama|langchain-ollama|llama-index-(?:llms|embeddings)-ollama|ollama-ai-provider[\w-]*"""
+    r"""(?:^|[\[{,])\s*['"]?(?:ollama|langchain-ollama|llama-index-(?:llms|embeddings)-ollama|ollama-ai-provider[\w-]*"""
     r"""|@langchain/ollama|ollama-haystack|ollama-rs)(?:\[[\w,]+\])?['"]?\s*(?:[=<>~!^:;,]|$)"""
-    r"""|Include="OllamaSharp\"""",
+    r"""|Include="OllamaSharp"|^\s*(?:require\s+)?github\.com/ollama/ollama\s+v\d""",
 )  # fmt: skip
 MANIFESTS = re.compile(
-    r"(?:^|/)(?:requirements[\w.-]*\.(?:txt|in)|pyproject\.toml|package\.json|Cargo\.toml|Pipfile|setup\.(?:py|cfg)"
+    r"(?:^|/)(?:requirements[\w.-]*\.(?:txt|in)|pyproject\.toml|package\.json|Cargo\.toml|Pipfile|setup\.(?:py|cfg)|go\.mod"
     r"|environment\.ya?ml|[\w.-]+\.csproj|Gemfile|composer\.json)$",
 )  # fmt: skip
 COMMAND = re.compile(
@@ -65,6 +66,7 @@ SETTING = re.compile(
     r"""(?<![\w.])['"]?(num_ctx|num_gpu|num_thread|num_batch|main_gpu|use_mmap|num_keep|repeat_last_n|typical_p"""
     r"""|mirostat\w*|keep_alive|keepAlive|numCtx|raw|context|template)\\?['"]?\s*[:=](?!=)""",
 )  # fmt: skip
+GENERATES = re.compile(r"/api/generate(?![\w-])|\b(?:ollama|client)\.generate\(")
 _BARE = re.compile(r"""['"](?:raw|context|template)\\?['"]\s*:""")
 OWN_ROUTE = re.compile(
     r"""@\w+(?:\.\w+)*\.(?:get|post|put|delete|patch|route|api_route)\(|@(?:Get|Post|Request|Put|Delete)Mapping"""
@@ -72,8 +74,8 @@ OWN_ROUTE = re.compile(
     r"""\(\s*['"`]/|\bfetch\(\s*['"`]/api/|\bapi\s*:\s*['"`]/api/|axios\.\w+\(\s*['"`]/api/|\blocation\s+[=~^*\s]*/api/""",
 )  # fmt: skip
 IMAGE = re.compile(r"(?<![\w/])ollama/ollama\b(?!/)", re.IGNORECASE)
-OTHER_HOST = re.compile(r"https?://", re.IGNORECASE)
-COMMENT = re.compile(r"^\s*(?:#(?!!)|//|\*(?!\*?/?\w*:)|/\*|<!--|--\s|;|rem\s|%\s)", re.IGNORECASE)
+OTHER_HOST = re.compile(r"https?://[\w\[]", re.IGNORECASE)       # a literal one, not a variable
+COMMENT = re.compile(r"^\s*(?:#(?!!)|[rf]?\"{3}|'{3}|//|\*(?!\*?/?\w*:)|/\*|<!--|--\s|;|rem\s|%\s)", re.IGNORECASE)
 TRAILING = re.compile(r"(?:^|\s)(?:#|//)\s")
 PROSE = re.compile(
     r"\.(?:md|mdx|rst|adoc|txt|html?|org|tex)$|(?:^|/)(?:README|CHANGELOG|LICEN[CS]E)[\w.]*$",
@@ -81,10 +83,14 @@ PROSE = re.compile(
 )  # fmt: skip
 
 
-def setting(line: str) -> str:
-    """Return the request field of Ollama on this line that vLLM treats otherwise, or ''."""
+def setting(line: str, *, generates: bool = True) -> str:
+    """Return the request field of Ollama on this line that vLLM treats otherwise, or ''.
+
+    `generates`: the file calls /api/generate. Only there `context`, `raw` and `template` are Ollama's; in a file
+    that uses a chain's prompt they are its variables.
+    """
     for found in SETTING.finditer(line):
         name = found[1]
-        if name not in ("raw", "context", "template") or _BARE.search(found[0] if found[0][0] in "'\"" else ""):
+        if name not in ("raw", "context", "template") or (generates and _BARE.search(found[0])):
             return name
     return ""

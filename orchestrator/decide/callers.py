@@ -60,9 +60,10 @@ def find(path: str, text: str) -> list[Caller]:
     evident = any(kind and not line.prose for line, kind in firm) or any(
         signs.IMAGE.search(line.text) for line in lines if not line.prose
     )
+    generates = bool(signs.GENERATES.search(text))
     found = []
     for line, kind in firm:
-        said = kind or (_weak(line.text) if evident else "")
+        said = kind or (_weak(line.text, generates=generates) if evident else "")
         if said:
             found.append(_caller(path, line, said))
     return found
@@ -106,6 +107,8 @@ def _firm(line: str, *, manifest: bool) -> str:
     short = line[:4000]
     if not _DIGITS.search(short):
         return ""
+    if "}:11434" in short and signs.PORT.search(short):
+        return "port"
     if signs.ENV.search(short) and not short.lstrip().startswith("OLLAMA_ORIGINS"):
         return "env"
     url = signs.URL.search(short)
@@ -120,7 +123,7 @@ def _firm(line: str, *, manifest: bool) -> str:
     return "url" if url else ""
 
 
-def _weak(line: str) -> str:
+def _weak(line: str, *, generates: bool) -> str:
     """Return what this line is in a file that shows Ollama elsewhere."""
     short = line[:4000]
     if not signs.OTHER_HOST.search(short) and not signs.OWN_ROUTE.search(short):
@@ -128,7 +131,7 @@ def _weak(line: str) -> str:
             return "native"
         if "/v1/" in short and signs.V1.search(short):
             return "v1"
-    return "setting" if signs.setting(short) else ""
+    return "setting" if signs.setting(short, generates=generates) else ""
 
 
 def _caller(path: str, line: _Line, kind: str) -> Caller:
@@ -151,10 +154,10 @@ def _judge(kind: str, line: str) -> tuple[bool, str]:
     if _embeds(kind, word, line):
         return False, NOTES["embed"]
     name = signs.setting(line)
-    if name:
+    if name and kind != "env":
         return _setting(name)
     if kind == "port":
-        published = re.search(r"11434:\d|\d:11434|-p|publish", line)
+        published = re.search(r"11434:\d|[\d}]:11434|-p|publish|hostPort", line)
         return (False, NOTES["publish"]) if published else (True, UNCHANGED)
     if kind in ("url", "env", "native") and "://" in line and not _LOCAL.search(line):
         return True, NOTES["image"]
