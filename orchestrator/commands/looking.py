@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
-from orchestrator.clients.docker import Docker
+from orchestrator.clients.docker import Docker, ollama_port
 from orchestrator.console import Console
+from orchestrator.decide import evidence
+from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Happening, Kind
-from orchestrator.facts import Facts
-from orchestrator.observe import world
+from orchestrator.facts import Facts, Traffic
+from orchestrator.observe import accesslog, watch, world
 from orchestrator.spec import Spec
+
+_TAIL = 2_000_000       # lines of a container's log, the last ones
+_ENOUGH = 20            # requests, below which a log that nobody named decides nothing
+_SPAN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,67 @@ class Sources:
 
 
 def look(console: Console, sources: Sources, docker: Docker, written: Spec | None) -> Facts:
-    """Freeze the world as the flags ask for it."""
+    """Freeze the world as the flags ask for it. Raises UsageError when two of them contradict each other."""
+    _apart(sources)
     console.emit(Happening(Kind.WAIT, "plan", "looking at Ollama, GPUs and Docker"))
-    return world.look(sources.ollama or (written.ollama.url if written else None), docker)
+    facts = world.look(sources.ollama or (written.ollama.url if written else None), docker)
+    return replace(facts, traffic=_traffic(console, sources, facts, docker))
+
+
+def _apart(sources: Sources) -> None:
+    named = [flag for flag, value in (("--log", sources.logs), ("--watch", sources.watch),
+                                      ("--users", sources.users is not None)) if value]  # fmt: skip
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} each say how much traffic there is", hint="give one of them")
+
+
+def _traffic(console: Console, sources: Sources, facts: Facts, docker: Docker) -> Traffic:
+    if sources.logs:
+        return accesslog.look(sources.logs)
+    if sources.users is not None:
+        return evidence.stated(sources.users)
+    container = facts.ollama.container
+    if sources.watch is not None:
+        return _watched(console, _seconds(sources.watch), facts, docker)
+    if container is None:
+        return facts.traffic
+    console.emit(Happening(Kind.WAIT, "plan", f"reading the log of container {container.name}"))
+    try:
+        found = evidence.reconstruct(docker.log_lines(container.id, tail=_TAIL), f"log of container {container.name}")
+    except MigrateError as error:
+        console.emit(Happening(Kind.WARN, "log", f"the log of {container.name} cannot be read: {error.message}"))
+        return facts.traffic
+    return found if found.requests >= _ENOUGH and found.seconds >= _SPAN_S else _thin(found)
+
+
+def _thin(found: Traffic) -> Traffic:
+    """Say that there is a log, and that too little is in it to decide by: a container may be minutes old."""
+    note = (f"{found.origin}: {found.requests} requests in {found.seconds / 60:.0f} min are too few to decide by; "
+            f"at least {_ENOUGH} requests over {_SPAN_S / 3600:.0f} h are needed")  # fmt: skip
+    return Traffic(origin=found.origin, lines=found.lines, largest_context=found.largest_context, notes=(note,))
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)", text.strip())
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 1 <= seconds <= 7 * 86400:
+        raise UsageError(f"--watch {text}: should be a duration from 1s to 168h", hint="such as: --watch 10m")
+    return seconds
+
+
+def _watched(console: Console, seconds: float, facts: Facts, docker: Docker) -> Traffic:
+    container = facts.ollama.container
+    port = container.port if container else urlsplit(facts.ollama.url).port or 80
+
+    def tell(left: float) -> None:
+        console.emit(Happening(Kind.WAIT, "watch", f"sampling open connections, {left:.0f} s left"))
+
+    if container is None:
+        return watch.look(facts.ollama.url, port, seconds, tell=tell)
+    # Inside its own network namespace: on the host Docker's rules hide connections to a published port.
+    inside = docker.inspect(container.id)
+
+    def tables() -> str:
+        return docker.exec(container.id, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
+
+    return watch.look(facts.ollama.url, ollama_port(inside), seconds, tables=tables, tell=tell)

@@ -75,7 +75,8 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
     journal = open_journal(space, planned.spec)
     steps = plans.plan_up(planned.spec, journal.states())
     journal.append("plan", planned.spec.name, str(steps), {**steps.as_dict(), **plan_report.decision(planned)})
-    shown = plan_report.Shown(space, planned, facts, steps, checked=checked)
+    papers = plan_report.papers(planned, facts, checklist=wish.checklist, notice=wish.notice)
+    shown = plan_report.Shown(space, planned, facts, steps, checked=checked, extra=papers)
     if wish.out:
         plan_report.save(shown, wish.out)
     console.answer(plan_report.report(shown), plan_report.data(shown))

@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, outlook
-from orchestrator.decide.bars import bar
+from orchestrator.decide import notice as notes
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
@@ -87,6 +88,16 @@ def report(shown: Shown) -> str:
     return "\n".join([*lines, *shown.extra, "", *_next(shown)])
 
 
+def papers(planned: Planned, facts: Facts, *, checklist: bool, notice: bool) -> tuple[str, ...]:
+    """Return what was asked for beside the plan: the pre-migration checklist, the note to the team."""
+    spec = planned.spec
+    assert spec is not None
+    fits = None if planned.sums is None or not planned.sums.budgets else not planned.sums.problems
+    listed = ["", "Checklist", "", checks.checklist_text(checks.checklist(spec, facts, fits=fits))] if checklist else []
+    spans = {one.phase: (one.low_s, one.high_s) if one.high_s is not None else eta.span(one) for one in times(planned)}
+    return (*listed, *(["", "Note to the team", "", notes.notice(spec, facts, spans)] if notice else []))
+
+
 def times(planned: Planned) -> list[eta.Eta]:
     """Return how long each phase takes; the weights' sizes are those of the proof."""
     assert planned.spec is not None
@@ -109,9 +120,8 @@ def _memory(planned: Planned) -> list[str]:
     sums = planned.sums
     if sums is None:
         return []
-    bars = [line for budget in sums.budgets for line in (str(budget), *bar(budget).splitlines())]
-    notes = planned.proposal.notes if planned.proposal else ()
-    return [*bars, *sums.unknown, *(f"note: {note}" for note in notes)]
+    said = planned.proposal.notes if planned.proposal else ()
+    return [*sums.report().splitlines(), *(f"note: {note}" for note in said)]
 
 
 def _left(spec: Spec, proposal: Proposal | None) -> list[str]:
