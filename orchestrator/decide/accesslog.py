@@ -7,6 +7,7 @@ Sources: gin's logger.go (defaultLogFormatter); llama.cpp's server log as Ollama
 from __future__ import annotations
 
 import calendar
+import json
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GIN = re.compile(
-    r"\[GIN\]\s*(\d{4}/\d\d/\d\d)\s+-\s+(\d\d):(\d\d):(\d\d)\s*\|\s*(\d{3})\s*\|\s*([^|\s]+)\s*\|\s*([^|\s]+)\s*\|"
+    r"\[GIN\]\s*(\d{4}/\d\d/\d\d)\s+-\s+(\d\d):(\d\d):(\d\d)\s*\|\s*(\d{3})\s*\|\s*([^|\s]+)\s*\|\s*([^|\s]*)\s*\|"
     r"\s*([A-Z]+)\s+\"?([^\"\s]+)\"?"
 )
 _STAMP = re.compile(r"(?:^|\| )\s*(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)\s")
@@ -107,6 +108,17 @@ def stamp(line: str) -> float | None:
     return whole + float(found[5] or 0) - shift
 
 
+def unpacked(line: str) -> str:
+    """Return a line of Docker's json-file log as `docker logs --timestamps` shows it; another line as it is."""
+    try:
+        told = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    if not isinstance(told, dict) or "log" not in told:
+        return line
+    return f"{told.get('time', '')} {told['log']}"
+
+
 def access(line: str) -> Access | str:
     """Return the request in a line that holds `[GIN]`, or why it cannot be read."""
     if "\x1b" in line:
@@ -124,7 +136,7 @@ def access(line: str) -> Access | str:
         return "impossible date"
     outer = stamp(line) if line[:1] != "[" else None
     path = found[9].partition("?")[0]
-    return Access(own if outer is None else outer, latency, int(found[5]), found[7], found[8], path,
+    return Access(own if outer is None else outer, latency, int(found[5]), found[7] or "unknown", found[8], path,
                   None if outer is None else own - outer)  # fmt: skip
 
 

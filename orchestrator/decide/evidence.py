@@ -85,6 +85,8 @@ def reconstruct(lines: Iterable[str | bytes], origin: str = "") -> Traffic:
     for raw in lines:
         line = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
         seen.lines += 1
+        if line[:1] == "{":
+            line = accesslog.unpacked(line)
         if "[GIN" not in line:
             accesslog.engine(line, seen.engine)
             continue
@@ -181,6 +183,9 @@ def _notes(seen: _Seen, slots: int) -> Iterable[str]:
         quarter = max(seen.shifts, key=lambda one: seen.shifts[one])
         if quarter:
             yield f"gin's clock is {quarter / 4:+g} h from docker's; docker's counts"
+        if len(steady := [one for one, count in seen.shifts.items() if count > 1]) > 1:
+            hours = ", ".join(f"{one / 4:+g}" for one in sorted(steady))
+            yield f"gin's clock is at times {hours} h from docker's, as with summer time"
     if unread := sum(count for why, count in seen.skipped.items() if why != _TWICE):
         yield f"{unread} lines of requests could not be read"
     if _TWICE in seen.skipped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import random
 from pathlib import Path
@@ -169,3 +170,22 @@ def test_the_log_of_a_container_is_read_with_its_times() -> None:
     found = accesslog.container(Engine(), "ollama")
     assert (found.requests, found.origin, found.end) == (2, "docker logs ollama", "2026-05-04T08:00:05+00:00")
     assert any("+2 h" in note for note in found.notes)
+
+
+def test_the_file_of_dockers_json_driver_is_a_log_too() -> None:
+    lines = [json.dumps({"log": f"\x1b[97m{GOOD}\n", "stream": "stdout", "time": "2026-05-04T08:00:05.1Z"}),
+             '{"log": 3}', '{"log', "{}"]  # fmt: skip
+    found = reconstruct(lines)
+    assert (found.requests, found.paths, found.end) == (1, {"/api/chat": 1}, "2026-05-04T08:00:05+00:00")
+
+
+def test_a_caller_without_an_address_is_unknown() -> None:
+    assert reconstruct([GOOD.replace("10.0.0.1", "")]).callers == {"unknown": 1}
+
+
+def test_summer_time_is_told() -> None:
+    def at(hour: int) -> list[str]:
+        return [f"2026-05-04T{hour:02d}:00:05.{part}Z {GOOD}" for part in ("1", "2")]
+
+    assert any("+1, +2 h" in note for note in reconstruct(at(9) + at(8)).notes)
+    assert not any("summer" in note for note in reconstruct(at(8)).notes)
