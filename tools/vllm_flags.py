@@ -101,7 +101,8 @@ def main() -> None:
     )
     target = Path(sys.argv[1] if sys.argv[1:] else FILE)
     target.write_text(text, encoding="utf-8")
-    print(f"{target}: {len(found)} flags, {len(envs.environment_variables)} variables of vLLM {release}", file=sys.stderr)
+    count = len(envs.environment_variables)
+    print(f"{target}: {len(found)} flags, {count} variables of vLLM {release}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,20 @@ def test_odd_files_do_not_raise(text: str) -> None:
         assert one.severity in ("error", "warning", "advice")
 
 
+def test_aliases_that_multiply_are_no_harm() -> None:
+    layers = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    layers += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    keys = ("image", "command", "entrypoint", "environment", "ports", "volumes", "healthcheck", "deploy", "depends_on", "gpus",
+            "restart", "stop_grace_period", "runtime", "network_mode", "container_name", "extends", "shm_size", "devices")  # fmt: skip
+    for name in ("vllm", "ollama"):
+        for image in ("vllm/vllm-openai:v0.30.0", "ollama/ollama:0.32.6"):
+            body = "".join(f"    {key}: *a11\n" for key in keys if key != "image")
+            inner = "    healthcheck: {test: *a11, interval: *a11, retries: *a11}\n    deploy: {resources: *a11, replicas: *a11}\n"
+            for text in (body, inner, "    deploy: {resources: {reservations: {devices: *a11}}}\n    volumes: [{target: *a11, type: volume, source: *a11}]\n"):
+                found = check("\n".join(layers) + f"\nservices:\n  {name}:\n    image: {image}\n{text}", card=Card(24 * 2**30))
+                assert sum(len(str(one)) for one in found) < 100_000
+
+
 def test_secrets_are_not_repeated() -> None:
     secret = "hf_" + "Zz9" * 10
     text = f"services:\n  app:\n    image: a/b:1\n    environment: {{X: {secret}, DB_PASSWORD: hunter2}}\n"

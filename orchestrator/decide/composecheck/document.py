@@ -12,6 +12,7 @@ from orchestrator.decide.finding import Finding
 _NULL = ("", "~", "null", "Null", "NULL")
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _DEEPEST = 60
+_MOST = 200_000  # values, with each alias written out
 
 
 class Map(dict[str, Any]):
@@ -55,6 +56,10 @@ def read(text: str) -> tuple[Map, list[Finding]]:
     for node in nodes:
         if node is None:
             continue
+        if _size(node, {}) > _MOST:
+            raise Broken(
+                Finding("error", "file", "has aliases that multiply one another", "write them out", line=1, code="yaml")
+            )
         value = _Reader(findings).value(node, 0)
         if not isinstance(value, Map):
             raise Broken(
@@ -69,6 +74,16 @@ def read(text: str) -> tuple[Map, list[Finding]]:
             )
         _lay_over(whole, value)
     return whole, findings
+
+
+def _size(node: yaml.Node, seen: dict[int, int]) -> int:
+    """Return how many values a node holds with its aliases written out; one inside itself counts once."""
+    if id(node) not in seen:
+        seen[id(node)] = 1
+        inner = node.value if isinstance(node, (yaml.SequenceNode, yaml.MappingNode)) else []
+        parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
+        seen[id(node)] = 1 + sum(_size(part, seen) for part in parts)
+    return seen[id(node)]
 
 
 def _lay_over(under: Map, over: Map) -> None:

@@ -129,7 +129,9 @@ def _device(service: Service, device: Map) -> list[Finding]:
 def _none(service: Service, project: Project) -> list[Finding]:
     if service.gpus or service.partial or "cpu" in f"{service.image}{service.tag}" or "privileged" in service.raw:
         return []
-    if service.get("deploy", "resources") is not None and "devices" in str(service.get("deploy", "resources")):
+    resources = service.get("deploy", "resources")
+    inner = [resources, *resources.values()] if isinstance(resources, Map) else []
+    if any(isinstance(one, Map) and "devices" in one for one in inner):
         return []  # a reservation that is wrong is told elsewhere
     if "rocm" in f"{service.image}{service.tag}" or service.get("devices"):
         return []

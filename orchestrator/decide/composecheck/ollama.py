@@ -29,7 +29,13 @@ def check(project: Project) -> list[Finding]:
 def health_words(service: Service) -> list[str]:
     """Return the programs and arguments of a healthcheck, from either of its forms."""
     test = service.get("healthcheck", "test")
-    text = " ".join(str(one) for one in test) if isinstance(test, Seq) else str(test or "")
+    text = (
+        " ".join(str(one) for one in test if not isinstance(one, (Map, Seq)))
+        if isinstance(test, Seq)
+        else ""
+        if isinstance(test, Map)
+        else str(test or "")
+    )
     return re.split(r"[\s;|&()\"']+", text)
 
 
@@ -128,7 +134,8 @@ def targets(service: Service) -> list[str]:
     found = []
     for item in said if isinstance(said, Seq) else ():
         if isinstance(item, Map):
-            found.append(str(item.get("target") or ""))
+            target = item.get("target")
+            found.append(target if isinstance(target, str) else "")
         elif isinstance(item, str):
             parts = item.replace("${", "").split(":")
             found += [part for part in parts[-2:] if part.startswith("/")][-1:]

@@ -120,7 +120,7 @@ def release(tag: str) -> tuple[int, ...] | None:
 
 def build(name: str, raw: Map, line: int, env: Mapping[str, str], text: str) -> Service:
     """Return a service from its mapping; tolerant of wrong types, which others report."""
-    image = fill(str(raw.get("image") or ""), env)
+    image = fill(_text(raw.get("image")), env)
     repository, tag = split_image(image)
     words = argv(raw.get("command"), raw.at("command"), env, text)
     entry = tuple(word.text for word in argv(raw.get("entrypoint"), raw.at("entrypoint"), env, text))
@@ -230,6 +230,8 @@ def variables(value: Any, line: int) -> dict[str, Word]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, (Map, Seq)):  # aliases may make a few lines of YAML endless text
+        return ""
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
@@ -245,7 +247,7 @@ def ports(value: Any, line: int, env: Mapping[str, str]) -> tuple[Port, ...]:
                     at,
                 )
             )
-        elif item is not None:
+        elif item is not None and not isinstance(item, Seq):
             short = re.fullmatch(r"(?:(?P<ip>.*):)?(?P<host>[\d-]*):(?P<inside>[\d-]+)(?:/\w+)?", fill(str(item), env))
             inside = _number(fill(str(item), env).partition("/")[0])
             if short:
