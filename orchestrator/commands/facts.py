@@ -1,0 +1,19 @@
+"""`migrate facts`: what `plan` would look at, as JSON, to plan elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator.clients.docker import Docker
+from orchestrator.console import Console
+from orchestrator.errors import ExitCode
+from orchestrator.flags import Common
+from orchestrator.observe import factsfile, world
+
+
+def facts(console: Console, _common: Common, *, ollama: str | None) -> int:
+    """Print the facts of this machine on stdout; the container's secrets are not among them."""
+    text = factsfile.dumps(world.look(ollama, Docker()))
+    console.done()
+    sys.stdout.write(text)
+    return ExitCode.DONE
