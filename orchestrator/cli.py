@@ -104,12 +104,13 @@ def plan(
 
 @app.command(help="Deploy, health check, smoke parity, load test. Run again, it goes on where it stopped.")
 def up(
+    plan: Annotated[str | None, typer.Option("--plan", metavar="FILE", help="exactly this plan, or not at all")] = None,
     yes: YesFlag = False, dry_run: DryFlag = False,
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
     common = Common(stack, file, json, quiet, verbose, no_color, progress)
-    _run(common, "up", yes=yes, dry_run=dry_run)
+    _run(common, "up", yes=yes, dry_run=dry_run, plan_file=plan)
 
 
 @app.command(help="Shift live traffic to vLLM step by step; goes back by itself when a threshold is broken.")
@@ -206,6 +207,16 @@ def export(
 ) -> None:
     common = Common(stack, file, json, quiet, verbose, no_color, progress)
     _run(common, "export", kind=kind, out=out, base_url=base_url)
+
+
+@app.command(help="Print what plan looks at as JSON, to plan elsewhere: migrate facts > FILE")
+def facts(
+    ollama: Annotated[str | None, typer.Option(help="URL of today's Ollama; default: port 11434, else a container")]
+    = None,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama)
 
 
 def main() -> None:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from orchestrator import plan as plans
+from orchestrator import savedplan
 from orchestrator.commands.session import Session
 from orchestrator.console import Console
 from orchestrator.errors import UsageError, WrongState
 from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
+from orchestrator.observe import world
 from orchestrator.plan import Plan
-from orchestrator.state import StackState
+from orchestrator.savedplan import SavedPlan
+from orchestrator.state import EngineState, StackState
 from orchestrator.steps.lease import Lease, standing
 from orchestrator.steps.takeover import preflight, settle
 from orchestrator.workspace import spec_digest
 
 
-def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
-    """Deploy, health, parity, load."""
+def up(console: Console, common: Common, *, yes: bool, dry_run: bool, plan_file: str | None = None) -> int:
+    """Deploy, health, parity, load; with `plan_file` exactly that plan, or WrongState with what moved."""
+    saved = savedplan.load(Path(plan_file)) if plan_file else None
     session = Session(console, common, yes=yes)
+    if saved:
+        _as_planned(session, saved)
     plan = plans.plan_up(session.spec, session.journal.states())
     if dry_run:
         return _show(console, plan)
@@ -29,6 +36,8 @@ def up(console: Console, common: Common, *, yes: bool, dry_run: bool) -> int:
     _token(session)
     session.require_docker()
     with session.running("up"):
+        if saved:
+            _as_planned(session, saved)     # asked again under the lock: another run may have ended meanwhile
         session.need_yes(plan)
         settle(session.context)
         preflight(session.context)
@@ -106,6 +115,19 @@ def down(
         settle(session.context, leaving=True)
         session.run(plans.plan_down(session.spec, session.journal.states(), volumes=volumes))
     return _done(console, session, "the stack is removed", follow=False)
+
+
+def _as_planned(session: Session, saved: SavedPlan) -> None:
+    """Refuse where the world is not the one that was planned for."""
+    facts = world.look(session.spec.ollama.url, session.context.docker)
+    engines = session.journal.states().engines.values()
+    idle = all(state in (EngineState.ABSENT, EngineState.STOPPED) for state in engines)
+    found = savedplan.moved(saved, facts, session.space.spec(), count_free=idle)
+    if found:
+        raise WrongState(
+            f"the world is not as the plan of {saved.made_at} saw it", evidence="\n".join(found),
+            hint="run migrate plan again",
+        )
 
 
 def _container(session: Session) -> None:
