@@ -64,6 +64,10 @@ def sweep(starts: Sequence[float], ends: Sequence[float]) -> Overlap:
 
 def _peaks(by_hour: dict[int, int], begin: float, end: float, level: int) -> None:
     hour, stop = int(begin // 3600), -int(-end // 3600)     # half open: what ends on the hour is not in it
+    if stop - hour == 1:        # nearly always
+        if by_hour.get(hour % 24, 0) < level:
+            by_hour[hour % 24] = level
+        return
     for one in range(hour, min(stop, hour + 24)):
         if by_hour.get(one % 24, 0) < level:
             by_hour[one % 24] = level
