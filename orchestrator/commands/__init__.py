@@ -42,10 +42,10 @@ def run(name: str, common: Common, arguments: dict[str, Any]) -> int:
 
 
 def _command(name: str) -> Any:
-    from orchestrator.commands import doctor, export, move, plan, scan, show
+    from orchestrator.commands import doctor, export, facts, move, plan, scan, show
 
     return {
         "plan": plan.plan, "up": move.up, "cutover": move.cutover, "rollback": move.rollback, "down": move.down,
-        "status": show.status, "logs": show.logs, "doctor": doctor.doctor,
+        "status": show.status, "logs": show.logs, "facts": facts.facts, "doctor": doctor.doctor,
         "scan": scan.scan, "export": export.export,
     }[name]
