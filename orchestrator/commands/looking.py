@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.clients.docker import Docker, ollama_port
 from orchestrator.console import Console
 from orchestrator.decide import evidence
+from orchestrator.decide.gpuflag import parse_gpus
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Happening, Kind
-from orchestrator.facts import Facts, Traffic
-from orchestrator.observe import accesslog, watch, world
+from orchestrator.facts import Facts, Gpu, Traffic
+from orchestrator.observe import accesslog, factsfile, watch, world
 from orchestrator.spec import Spec
 
 _TAIL = 2_000_000       # lines of a container's log, the last ones
@@ -42,11 +44,26 @@ def look(console: Console, sources: Sources, docker: Docker, written: Spec | Non
     """Freeze the world as the flags ask for it. Raises UsageError when two of them contradict each other."""
     _apart(sources)
     console.emit(Happening(Kind.WAIT, "plan", "looking at Ollama, GPUs and Docker"))
-    facts = world.look(sources.ollama or (written.ollama.url if written else None), docker)
+    if sources.facts:
+        facts = factsfile.load(Path(sources.facts))
+    else:
+        facts = world.look(sources.ollama or (written.ollama.url if written else None), docker)
+    if sources.gpus:
+        facts = replace(facts, gpus=_gpus(sources.gpus), gpu_problem="")
     return replace(facts, traffic=_traffic(console, sources, facts, docker))
 
 
+def _gpus(texts: tuple[str, ...]) -> tuple[Gpu, ...]:
+    found: list[Gpu] = []
+    for text in texts:
+        found += parse_gpus(text, len(found))
+    return tuple(found)
+
+
 def _apart(sources: Sources) -> None:
+    if sources.facts and (sources.ollama or sources.watch):
+        raise UsageError("--facts plans for another machine: nothing here is looked at",
+                         hint="leave out --ollama and --watch")  # fmt: skip
     named = [flag for flag, value in (("--log", sources.logs), ("--watch", sources.watch),
                                       ("--users", sources.users is not None)) if value]  # fmt: skip
     if len(named) > 1:
@@ -61,7 +78,7 @@ def _traffic(console: Console, sources: Sources, facts: Facts, docker: Docker) -
     container = facts.ollama.container
     if sources.watch is not None:
         return _watched(console, _seconds(sources.watch), facts, docker)
-    if container is None:
+    if container is None or sources.facts:
         return facts.traffic
     console.emit(Happening(Kind.WAIT, "plan", f"reading the log of container {container.name}"))
     try:

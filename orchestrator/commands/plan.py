@@ -28,6 +28,7 @@ from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts
 from orchestrator.flags import Common
 from orchestrator.names import canonical
+from orchestrator.observe import hub as hub_look
 from orchestrator.spec import Spec
 from orchestrator.workspace import SPEC_FILE, Workspace
 
@@ -70,17 +71,30 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
         return ExitCode.DONE
     flagcheck.require(planned.spec, "the proposal")
     _fits(planned, facts, space)
+    hub = () if sources.elsewhere else _hub(console, planned)
     usable = None if sources.elsewhere else docker
     checked = _write(console, space, planned.spec, facts, usable, planned.proposal)
     journal = open_journal(space, planned.spec)
     steps = plans.plan_up(planned.spec, journal.states())
     journal.append("plan", planned.spec.name, str(steps), {**steps.as_dict(), **plan_report.decision(planned)})
     papers = plan_report.papers(planned, facts, checklist=wish.checklist, notice=wish.notice)
-    shown = plan_report.Shown(space, planned, facts, steps, checked=checked, extra=papers)
+    shown = plan_report.Shown(space, planned, facts, steps, checked=checked, hub=hub, extra=papers)
     if wish.out:
         plan_report.save(shown, wish.out)
     console.answer(plan_report.report(shown), plan_report.data(shown))
     return ExitCode.CHANGES if wish.exit_code and steps.steps else ExitCode.DONE
+
+
+def _hub(console: Console, planned: Planned) -> tuple[str, ...]:
+    """Look at each repository on the Hub; without a network that is said, and nothing fails."""
+    assert planned.spec is not None
+    repos = [engine.repo for engine in planned.spec.engines.values()]
+    console.emit(Happening(Kind.WAIT, "plan", "looking at the repositories on the Hub"))
+    found = hub_look.look(repos)
+    for one in found.values():
+        if not one.usable:
+            console.emit(Happening(Kind.WARN, "hub", f"{one.repo}: {one.said}"))
+    return tuple(f"{repo}: {one.said}" for repo, one in found.items())
 
 
 def _fits(planned: Planned, facts: Facts, space: Workspace) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from orchestrator import savedplan
 from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, outlook
 from orchestrator.decide import notice as notes
@@ -30,6 +33,7 @@ class Shown:
     facts: Facts
     steps: Plan
     checked: bool
+    hub: tuple[str, ...] = ()       # each repository as it was seen
     extra: tuple[str, ...] = ()
 
     @property
@@ -72,7 +76,7 @@ def report(shown: Shown) -> str:
         verdict=_headline(planned),
         why=tuple(f"[{one.evidence}] {one.text}{f' -> {one.points}' if one.points else ''}"
                   for one in planned.verdict.reasons),
-        where=tuple(_routes(spec, planned.proposal)),
+        where=(*_routes(spec, planned.proposal), *(f"on the Hub: {line}" for line in shown.hub)),
         vram=tuple(_memory(planned)),
         clients=tuple(outlook.clients(spec, facts)),
         time=tuple(eta.lines(times(planned))),
@@ -94,7 +98,7 @@ def papers(planned: Planned, facts: Facts, *, checklist: bool, notice: bool) -> 
     assert spec is not None
     fits = None if planned.sums is None or not planned.sums.budgets else not planned.sums.problems
     listed = ["", "Checklist", "", checks.checklist_text(checks.checklist(spec, facts, fits=fits))] if checklist else []
-    spans = {one.phase: (one.low_s, one.high_s) if one.high_s is not None else eta.span(one) for one in times(planned)}
+    spans = {one.phase: eta.span(one) for one in times(planned)}
     return (*listed, *(["", "Note to the team", "", notes.notice(spec, facts, spans)] if notice else []))
 
 
@@ -186,6 +190,7 @@ def data(shown: Shown) -> dict[str, Any]:
         **_world(shown.facts),
         "routes": {model: route.model_dump(mode="json") for model, route in spec.routes.items()},
         "engines": {name: _engine(one.model_dump(mode="json")) for name, one in spec.engines.items()},
+        "hub": list(shown.hub),
         "stays": planned.proposal.stays if planned.proposal else {},
         "memory": str(planned.sums).splitlines(),
         "eta": [dataclasses.asdict(one) for one in times(planned)],
@@ -211,5 +216,7 @@ def _world(facts: Facts) -> dict[str, Any]:
 
 
 def save(shown: Shown, path: str) -> None:
-    """Keep the plan for `migrate up --plan`."""
-    raise NotImplementedError(path)
+    """Keep the plan for `migrate up --plan`; raises MigrateError when it cannot be written."""
+    at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    kept = savedplan.made(shown.spec, shown.facts, shown.steps, shown.planned.verdict.kind, at)
+    savedplan.save(Path(path), kept)

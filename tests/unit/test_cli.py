@@ -461,3 +461,76 @@ def test_the_examples_in_the_help_are_commands_that_exist():
     words = {line.split()[1] for line in HELP.splitlines() if line.strip().startswith("migrate ")}
     assert words <= set(COMMANDS)
     assert Path(ROOT / "orchestrator" / "cli.py").exists()
+
+
+def seen_elsewhere(folder: Path, name: str) -> Path:
+    """Write the facts of a plan case as `migrate facts` would."""
+    from decide_cases import ROOT as CASES
+    from decide_cases import read
+    from plan_cases import facts
+
+    from orchestrator.observe import factsfile
+
+    path = folder / "facts.json"
+    path.write_text(factsfile.dumps(facts(read(CASES / "plan" / f"{name}.yaml"))), encoding="utf-8")
+    return path
+
+
+def test_plan_for_another_machine_needs_nothing_of_this_one(tmp_path):
+    path = seen_elsewhere(tmp_path, "busy-team-one-24gb")
+    done = migrate(tmp_path, "plan", "--facts", str(path), "--checklist", "--notice", "--out", "kept.json")
+    assert done.returncode == 0, done.stderr
+    for heading in ("Verdict", "What will run where", "How much VRAM each gets", "What changes for my clients",
+                    "How long it takes", "How do I go back", "Checklist", "Note to the team"):  # fmt: skip
+        assert heading in done.stdout
+    assert (tmp_path / "stacks" / "main" / "compose.yaml").exists()
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["models"] == {"llama3.1:8b": "sha256:llama3.1:8b"}
+    assert kept["verdict"] == "migrate"
+
+
+def test_a_verdict_to_stay_writes_nothing_unless_forced(tmp_path):
+    path = seen_elsewhere(tmp_path, "one-person-stays")
+    done = migrate(tmp_path, "plan", "--facts", str(path))
+    assert (done.returncode, "STAY" in done.stdout) == (0, True)
+    assert not (tmp_path / "stacks").exists()
+    assert "OLLAMA_NUM_PARALLEL" in done.stdout
+    forced = migrate(tmp_path, "plan", "--facts", str(path), "--force")
+    assert forced.returncode == 0
+    assert "--force" in forced.stdout
+    assert (tmp_path / "stacks" / "main" / "migrate.yaml").exists()
+
+
+def test_another_gpu_is_planned_for(tmp_path):
+    path = seen_elsewhere(tmp_path, "busy-team-one-24gb")
+    done = migrate(tmp_path, "plan", "--facts", str(path), "--gpu", "2x80GiB,cc9.0", "--json")
+    answer = json.loads(done.stdout)
+    assert [gpu["total"] // 2**30 for gpu in answer["gpus"]] == [80, 80]
+    assert answer["verdict"] == "migrate"
+    assert answer["engines"]["llama3-1-8b"]["repo"] == "meta-llama/Llama-3.1-8B-Instruct"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--users", "3", "--watch", "5m"), ("--watch", "soon"), ("--gpu", "large"), ("--facts", "nowhere.json"),
+     ("--log", "nowhere.log")],
+)  # fmt: skip
+def test_flags_of_plan_that_make_no_sense(tmp_path, words):
+    path = seen_elsewhere(tmp_path, "busy-team-one-24gb")
+    given = words if "--facts" in words else (*words, "--facts", str(path))
+    done = migrate(tmp_path, "plan", *given)
+    assert done.returncode == 2
+    assert "next:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "stacks").exists()
+
+
+def test_the_users_own_wrong_flags_are_refused_before_anything_is_written(tmp_path):
+    path = seen_elsewhere(tmp_path, "busy-team-one-24gb")
+    assert migrate(tmp_path, "plan", "--facts", str(path)).returncode == 0
+    spec = tmp_path / "stacks" / "main" / "migrate.yaml"
+    spec.write_text(spec.read_text().replace("    max_num_seqs:", "    vllm: {args: ['--swap-space', '4']}\n    max_num_seqs:"))
+    done = migrate(tmp_path, "plan", "--facts", str(path))
+    assert done.returncode == 2
+    assert "engines/llama3-1-8b/vllm" in done.stderr
+    assert "--swap-space" in done.stderr
