@@ -219,16 +219,6 @@ def facts(
     _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama)
 
 
-@app.command(help="Print what plan looks at as JSON, to plan elsewhere: migrate facts > FILE")
-def facts(
-    ollama: Annotated[str | None, typer.Option(help="URL of today's Ollama; default: port 11434, else a container")]
-    = None,
-    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
-    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
-) -> None:
-    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama)
-
-
 def main() -> None:
     """Entry point of the command `migrate`."""
     app()

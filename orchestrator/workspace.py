@@ -81,6 +81,20 @@ class Workspace:
             )
         return spec
 
+    def keep_deployed(self) -> None:
+        """Keep the stack file as it was deployed, so that a later plan can say what an edit changes."""
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        temporary = self.state_dir / "deployed.tmp"
+        temporary.write_text(self.spec_path.read_text(encoding="utf-8"), encoding="utf-8")
+        temporary.replace(self.state_dir / "deployed.yaml")
+
+    def deployed(self) -> Spec | None:
+        """Return the spec of the last `up`, None where there was none or it cannot be read any more."""
+        try:
+            return load_spec(self.state_dir / "deployed.yaml")
+        except UsageError:
+            return None
+
     def token(self) -> str:
         """Return the control door's token; raises UsageError before the first plan."""
         try:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 
 from orchestrator.clients.docker import Docker
+from orchestrator.commands.looking import Sources, look
 from orchestrator.console import Console
 from orchestrator.errors import ExitCode
 from orchestrator.flags import Common
-from orchestrator.observe import factsfile, world
+from orchestrator.observe import factsfile
 
 
 def facts(console: Console, _common: Common, *, ollama: str | None) -> int:
     """Print the facts of this machine on stdout; the container's secrets are not among them."""
-    text = factsfile.dumps(world.look(ollama, Docker()))
+    text = factsfile.dumps(look(console, Sources(ollama=ollama), Docker(), None))
     console.done()
     sys.stdout.write(text)
     return ExitCode.DONE

@@ -20,6 +20,7 @@ from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
 from orchestrator.decide.budget import Running
+from orchestrator.decide.changes import changes
 from orchestrator.decide.planning import Planned, decide_plan
 from orchestrator.decide.propose import Proposal
 from orchestrator.decide.specfile import spec_to_yaml
@@ -78,6 +79,9 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
     steps = plans.plan_up(planned.spec, journal.states())
     journal.append("plan", planned.spec.name, str(steps), {**steps.as_dict(), **plan_report.decision(planned)})
     papers = plan_report.papers(planned, facts, checklist=wish.checklist, notice=wish.notice)
+    before = space.deployed()
+    edits = changes(before, planned.spec, journal.states()) if before else []
+    papers = (*plan_report.edits(edits), *papers)
     shown = plan_report.Shown(space, planned, facts, steps, checked=checked, hub=hub, extra=papers)
     if wish.out:
         plan_report.save(shown, wish.out)

@@ -12,6 +12,7 @@ from orchestrator import savedplan
 from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, outlook
 from orchestrator.decide import notice as notes
+from orchestrator.decide.changes import Change
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
@@ -90,6 +91,15 @@ def report(shown: Shown) -> str:
     if not planned.rehearsal:
         lines += ["", "The evidence in full", "", *verdict_lines(planned.verdict)]
     return "\n".join([*lines, *shown.extra, "", *_next(shown)])
+
+
+def edits(found: list[Change]) -> tuple[str, ...]:
+    """Return what editing a deployed stack does: containers, weights, gates, the way back."""
+    if not found:
+        return ()
+    live = ["  an engine with traffic is changed only after: migrate rollback (weight 0); up refuses it before"] \
+        if any(one.live and one.how == "weight 0 first" for one in found) else []  # fmt: skip
+    return ("", "What your edit of the deployed stack does", *(f"  {one}" for one in found), *live)
 
 
 def papers(planned: Planned, facts: Facts, *, checklist: bool, notice: bool) -> tuple[str, ...]:
