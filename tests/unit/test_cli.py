@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from core_stack import PROVEN, open_journal
 from orchestrator import __version__
 from orchestrator.spec import load_spec
 from orchestrator.state import Event
-from orchestrator.workspace import spec_digest
+from orchestrator.workspace import Workspace, spec_digest
 
 COMMANDS = ["plan", "up", "cutover", "rollback", "status", "down", "logs"]
 # Answers what `migrate` asks of Docker before it does anything: versions; there are no containers.
@@ -534,3 +535,26 @@ def test_the_users_own_wrong_flags_are_refused_before_anything_is_written(tmp_pa
     assert done.returncode == 2
     assert "engines/llama3-1-8b/vllm" in done.stderr
     assert "--swap-space" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["busy-team-one-24gb", "one-person-stays"])
+def test_every_key_of_the_json_is_documented(tmp_path, name):
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text(encoding="utf-8")
+    known = {key for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+    done = migrate(tmp_path, "plan", "--facts", str(seen_elsewhere(tmp_path, name)), "--json")
+    answer = json.loads(done.stdout)
+    assert answer["schema"] == 1
+    assert set(answer) <= known
+
+
+def test_an_edit_of_what_is_deployed_is_told(tmp_path):
+    path = seen_elsewhere(tmp_path, "busy-team-one-24gb")
+    migrate(tmp_path, "plan", "--facts", str(path))
+    stack = tmp_path / "stacks" / "main"
+    Workspace(stack).keep_deployed()
+    assert "your edit" not in migrate(tmp_path, "plan", "--facts", str(path)).stdout
+    spec = stack / "migrate.yaml"
+    spec.write_text(spec.read_text().replace("max_num_seqs: 24", "max_num_seqs: 12"))
+    said = migrate(tmp_path, "plan", "--facts", str(path)).stdout
+    assert "What your edit of the deployed stack does" in said
+    assert re.search(r"llama3-1-8b.*max_num_seqs.*24.*12", said)
