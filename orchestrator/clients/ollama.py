@@ -13,6 +13,8 @@ from orchestrator.errors import MigrateError
 _QUICK_S = 10.0
 # Loading reads the whole file from disk; Ollama itself gives up after five minutes (OLLAMA_LOAD_TIMEOUT).
 _LOAD_S = 330.0
+_GUARDED = (401, 403, 407)
+_PROXIES = ("nginx", "openresty", "caddy", "traefik", "haproxy", "cloudflare", "envoy", "apache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ class Shown:
     model_info: dict[str, Any]
     capabilities: tuple[str, ...]
     modified_at: str
+    modelfile: str = ""
+
+
+class Guarded(MigrateError):
+    """What answers wants authentication or refuses: a proxy, as Ollama itself has neither user nor password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Ollama:
 
     def __init__(self, base_url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.base_url = base_url.rstrip("/")
+        self.front = ""     # the proxy that the last answer names in Server or Via; Ollama sends neither
         self._http = httpx.Client(base_url=self.base_url, timeout=_QUICK_S, transport=transport, trust_env=False)
 
     def close(self) -> None:
@@ -89,6 +97,7 @@ class Ollama:
             model_info=answer.get("model_info") or {},
             capabilities=tuple(answer.get("capabilities") or ()),
             modified_at=answer.get("modified_at", ""),
+            modelfile=str(answer.get("modelfile") or ""),
         )
 
     def ps(self) -> tuple[Running, ...]:
@@ -129,6 +138,7 @@ class Ollama:
             ) from failure
         except (httpx.HTTPError, httpx.InvalidURL) as failure:
             raise MigrateError(f"Talking to Ollama at {self.base_url}{path} failed: {failure}") from failure
+        self.front = _front(response.headers)
         if response.status_code != httpx.codes.OK:
             raise self._refused(path, body, response)
         return self._object(path, response)
@@ -142,6 +152,8 @@ class Ollama:
 
     def _refused(self, path: str, body: dict[str, Any] | None, response: httpx.Response) -> MigrateError:
         said = response.text.strip()[:500]
+        if response.status_code in _GUARDED or "www-authenticate" in response.headers:
+            return self._guarded(response, said)
         if response.status_code == httpx.codes.NOT_FOUND and body and "model" in body:
             hint = f"See what is installed with `ollama list`, or get it with `ollama pull {body['model']}`."
             return MigrateError(f"Ollama at {self.base_url} has no model {body['model']}", hint=hint, evidence=said)
@@ -149,6 +161,20 @@ class Ollama:
             hint = "Is something else listening there? Give the address of the Ollama server with --ollama URL."
             return MigrateError(f"{self.base_url}{path} is unknown to the server there", hint=hint, evidence=said)
         return MigrateError(f"Ollama answered {response.status_code} to {path}", evidence=said)
+
+    def _guarded(self, response: httpx.Response, said: str) -> Guarded:
+        server = response.headers.get("server", "")
+        signs = [f"Server: {server}" if server else "no Server header"]
+        named = [name for name in ("Via", "WWW-Authenticate") if name in response.headers]
+        signs += [f"{name}: {response.headers[name]}" for name in named]
+        hint = (
+            "Give the address of Ollama behind the proxy with --ollama URL, or plan without asking it: --volume or "
+            "--facts. What the proxy checks must then move in front of the gateway."
+        )
+        if response.status_code == httpx.codes.FORBIDDEN and not server:
+            hint += " Ollama itself answers 403 to a host name that is not local while it listens on 127.0.0.1."
+        told = f"{', '.join(signs)}\n{said}".strip()[:600]
+        return Guarded(f"{self.base_url} answers {response.status_code}: not open to us", hint=hint, evidence=told)
 
     def _object(self, path: str, response: httpx.Response) -> dict[str, Any]:
         try:
@@ -160,6 +186,11 @@ class Ollama:
         hint = "Is something else listening there? Give the address of the Ollama server with --ollama URL."
         said = response.text[:200]
         raise MigrateError(f"{self.base_url}{path} did not answer as Ollama does", hint=hint, evidence=said)
+
+
+def _front(headers: httpx.Headers) -> str:
+    told = f"{headers.get('server', '')} {headers.get('via', '')}".lower()
+    return next((name for name in _PROXIES if name in told), "")
 
 
 def _tag(entry: dict[str, Any]) -> Tag:

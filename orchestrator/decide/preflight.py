@@ -119,8 +119,10 @@ def _container(probes: Probes) -> Result:
 
 
 def _gpus(facts: Facts) -> list[Result]:
-    if not facts.gpus:
-        return [Result("fail", "GPU", facts.gpu_problem or "none was seen", "stay on Ollama, or rehearse with --cpu")]
+    if not any(one.vendor.lower() in ("nvidia", "") for one in facts.gpus):
+        seen = ", ".join(f"{one.name} ({one.vendor}), which this tool cannot use" for one in facts.gpus)
+        why = seen or facts.gpu_problem or "none was seen"
+        return [Result("fail", "GPU", why, "stay on Ollama, or rehearse with --cpu")]
     return [Result("ok", "GPU", ", ".join(f"{one.name} {vram.gib(one.total)}" for one in facts.gpus))]
 
 

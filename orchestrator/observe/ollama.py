@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from orchestrator.clients.ollama import Ollama, Tag
+import re
+
+from orchestrator.clients.ollama import Guarded, Ollama, Tag
 from orchestrator.errors import MigrateError
 from orchestrator.facts import Loaded, Model, OllamaContainer, OllamaFacts
 
+# Values in quotes may run over lines that look like directives.
+_QUOTED = re.compile(
+    r"^[ \t]*(?:SYSTEM|TEMPLATE|LICENSE|(?:MESSAGE|PARAMETER)[ \t]+\w+:?)[ \t]+"
+    r'(?:"""[\s\S]*?(?:"""|\Z)|"[^"]*(?:"|\Z))',
+    re.MULTILINE | re.IGNORECASE,
+)
+_DIRECTIVE = re.compile(r"^[ \t]*((?:FROM|ADAPTER|PARSER|RENDERER)[ \t]+\S.{0,999})", re.MULTILINE | re.IGNORECASE)
+
 
 def answers(url: str) -> bool:
-    """Whether an Ollama answers at `url`."""
+    """Whether an Ollama answers at `url`; raises Guarded when something there wants authentication."""
     try:
         with Ollama(url) as ollama:
             return bool(ollama.version())
+    except Guarded:
+        raise
     except MigrateError:
         return False
+
+
+def proxy(url: str) -> str:
+    """Say which proxy answers at `url` in front of Ollama, "" for none that names itself. Never raises."""
+    try:
+        with Ollama(url) as ollama:
+            ollama.version()
+            front = ollama.front
+    except MigrateError:
+        return ""
+    return f"{front} answers at {url}: what it checks or rewrites must move in front of the gateway" if front else ""
+
+
+def directives(modelfile: str) -> str:
+    """Return the lines of a Modelfile that a plan reads: FROM, ADAPTER, PARSER, RENDERER; no prompts, no licence."""
+    lines = _DIRECTIVE.findall(_QUOTED.sub("", modelfile.replace("\r\n", "\n")))
+    return "\n".join(line.strip() for line in lines[:20])
 
 
 def look(url: str, container: OllamaContainer | None = None) -> OllamaFacts:
@@ -32,6 +61,7 @@ def _model(ollama: Ollama, tag: Tag) -> Model:
     if tag.remote_host:
         return Model(name=tag.name, size=tag.size, digest=tag.digest, remote_host=tag.remote_host)
     shown = ollama.show(tag.name)
+    told = directives(shown.modelfile)
     return Model(
         name=tag.name,
         size=tag.size,
@@ -48,5 +78,5 @@ def _model(ollama: Ollama, tag: Tag) -> Model:
         architecture=shown.model_info,
         parent=str(shown.details.get("parent_model", "")),
         modified_at=tag.modified_at,
-        details=details,
+        details={**details, "modelfile": told} if told else details,
     )

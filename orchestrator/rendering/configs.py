@@ -115,7 +115,7 @@ def _adapter_route(spec: Spec, name: str, route: Route, model: Model | None) -> 
         "names": _aliases(spec, name, route),
         "digest": known.digest,
         "size": known.size,
-        "details": known.details,
+        "details": {key: value for key, value in known.details.items() if key != "modelfile"},   # ours, not Ollama's
         "capabilities": list(known.capabilities or default),
         "system": known.system,
         "messages": [dict(message) for message in known.messages],
