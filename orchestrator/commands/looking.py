@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orchestrator.clients import gpu
 from orchestrator.clients.docker import Docker, ollama_port
 from orchestrator.console import Console
 from orchestrator.decide import evidence
 from orchestrator.decide.gpuflag import parse_gpus
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Happening, Kind
-from orchestrator.facts import Facts, Gpu, Traffic
-from orchestrator.observe import accesslog, factsfile, watch, world
+from orchestrator.facts import Facts, Gpu, OllamaFacts, Traffic
+from orchestrator.observe import accesslog, factsfile, volume, watch, world
+from orchestrator.observe import docker as docker_look
 from orchestrator.spec import Spec
 
 _TAIL = 2_000_000       # lines of a container's log, the last ones
@@ -46,11 +48,22 @@ def look(console: Console, sources: Sources, docker: Docker, written: Spec | Non
     console.emit(Happening(Kind.WAIT, "plan", "looking at Ollama, GPUs and Docker"))
     if sources.facts:
         facts = factsfile.load(Path(sources.facts))
+    elif sources.volume:
+        facts = _stopped(console, Path(sources.volume), docker)
     else:
         facts = world.look(sources.ollama or (written.ollama.url if written else None), docker)
     if sources.gpus:
         facts = replace(facts, gpus=_gpus(sources.gpus), gpu_problem="")
     return replace(facts, traffic=_traffic(console, sources, facts, docker))
+
+
+def _stopped(console: Console, path: Path, docker: Docker) -> Facts:
+    models, problems = volume.look(path)
+    for problem in problems:
+        console.emit(Happening(Kind.WARN, "volume", problem))
+    seen = gpu.look()
+    return Facts(OllamaFacts(url="http://127.0.0.1:11434", version="", models=models), gpus=seen.gpus,
+                 gpu_problem=seen.problem, docker=docker_look.look(docker), driver=seen.driver)  # fmt: skip
 
 
 def _gpus(texts: tuple[str, ...]) -> tuple[Gpu, ...]:
@@ -61,6 +74,9 @@ def _gpus(texts: tuple[str, ...]) -> tuple[Gpu, ...]:
 
 
 def _apart(sources: Sources) -> None:
+    if sources.volume and (sources.facts or sources.ollama or sources.watch):
+        raise UsageError("--volume reads an Ollama that does not run: no server and no file of facts",
+                         hint="leave out --facts, --ollama and --watch")  # fmt: skip
     if sources.facts and (sources.ollama or sources.watch):
         raise UsageError("--facts plans for another machine: nothing here is looked at",
                          hint="leave out --ollama and --watch")  # fmt: skip
