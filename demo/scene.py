@@ -127,8 +127,7 @@ class Scene:
         engine: dict[str, Any] = {"max_model_len": 2048, "max_num_seqs": 16, "kv_cache": "1GiB"}
         if self.engine == "vllm":
             images["vllm"] = "migrate/vllm-cpu:dev"
-            # Its tokenizer has none of the words that Llama's tool parser looks for when it starts.
-            engine |= {"repo": TINY, "enforce_eager": True, "tool_call_parser": None, "volumes": [f"{models_folder()}:/models:ro"],
+            engine |= {"repo": TINY, "enforce_eager": True, "volumes": [f"{models_folder()}:/models:ro"],
                        "env": {"HF_HUB_OFFLINE": "1", **SHARED_CPU}}
         else:
             engine |= {"gated": False, "env": {"STANDIN_START_S": "4", "STANDIN_TOKEN_MS": "3"}}

@@ -195,11 +195,16 @@ def _given(start: Mapping, model: Model, catalog: Catalog, repo: str) -> Mapping
     known = catalog.by_repo(repo)
     if known is None:
         gone = _removed(model, catalog)
-        tool, reasoning, said = parsers(model, None, catalog)
-        return replace(
-            start, repo=repo, confidence="given", reasons=("migrate.yaml names it", *([gone] if gone else []), *said),
-            tool_parser=tool, reasoning_parser=reasoning, local=is_local(repo),
-        )  # fmt: skip
+        # A parser whose words the tokenizer lacks stops vLLM: what the Modelfile says counts, what the architecture
+        # suggests is only named.
+        tool, reasoning, said = parsers(replace(model, architecture={}), None, catalog)
+        guess = parsers(model, None, catalog)
+        keys = [f"{key}: {one}" for key, one, has in (("tool_call_parser", guess[0], tool),
+                ("reasoning_parser", guess[1], reasoning)) if one and not has]  # fmt: skip
+        named = [f"perhaps {' and '.join(keys)}, if its tokenizer has the words for it; say so in migrate.yaml"]
+        why = ("migrate.yaml names it", *([gone] if gone else []), *said, *(named if keys else []))
+        return replace(start, repo=repo, confidence="given", reasons=why, tool_parser=tool,
+                       reasoning_parser=reasoning, local=is_local(repo))  # fmt: skip
     entry, scheme = known
     if entry.tried and not entry.supported:
         what = entry.architecture or repo
