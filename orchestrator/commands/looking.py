@@ -19,7 +19,6 @@ from orchestrator.observe import accesslog, factsfile, volume, watch, world
 from orchestrator.observe import docker as docker_look
 from orchestrator.spec import Spec
 
-_TAIL = 2_000_000       # lines of a container's log, the last ones
 _ENOUGH = 20            # requests, below which a log that nobody named decides nothing
 _SPAN_S = 3600.0
 
@@ -98,7 +97,7 @@ def _traffic(console: Console, sources: Sources, facts: Facts, docker: Docker) -
         return facts.traffic
     console.emit(Happening(Kind.WAIT, "plan", f"reading the log of container {container.name}"))
     try:
-        found = evidence.reconstruct(docker.log_lines(container.id, tail=_TAIL), f"log of container {container.name}")
+        found = accesslog.container(docker, container.name)
     except MigrateError as error:
         console.emit(Happening(Kind.WARN, "log", f"the log of {container.name} cannot be read: {error.message}"))
         return facts.traffic

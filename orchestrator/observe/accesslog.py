@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from orchestrator.clients.docker import Docker
 from orchestrator.decide.evidence import reconstruct
@@ -58,14 +58,10 @@ def _lines(files: list[Path | None]) -> Iterator[str]:
         if file is None:
             yield from sys.stdin
             continue
+        # Opened once: what a shell's <(command) names can be read only once.
         with file.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with _open(file, packed=packed) as text:
-            while line := text.readline(_LONGEST):
-                yield line
-
-
-def _open(file: Path, *, packed: bool) -> IO[str]:
-    if packed:
-        return gzip.open(file, "rt", encoding="utf-8", errors="replace")
-    return file.open(encoding="utf-8", errors="replace")
+            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+            plain = gzip.GzipFile(fileobj=raw) if packed else raw
+            with io.TextIOWrapper(plain, encoding="utf-8", errors="replace") as text:
+                while line := text.readline(_LONGEST):
+                    yield line

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,12 @@ def test_summer_time_is_told() -> None:
 
     assert any("+1, +2 h" in note for note in reconstruct(at(9) + at(8)).notes)
     assert not any("summer" in note for note in reconstruct(at(8)).notes)
+
+
+def test_what_can_be_read_only_once_is_read_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(GOOD + "\n",), daemon=True)
+    writer.start()
+    assert accesslog.look((str(pipe),)).requests == 1
+    writer.join(10)
