@@ -12,7 +12,9 @@ from orchestrator import savedplan
 from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, outlook
 from orchestrator.decide import notice as notes
+from orchestrator.decide.budget import Proof
 from orchestrator.decide.changes import Change
+from orchestrator.decide.hostmemory import Wish, host_budget
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
@@ -78,7 +80,7 @@ def report(shown: Shown) -> str:
         why=tuple(f"[{one.evidence}] {one.text}{f' -> {one.points}' if one.points else ''}"
                   for one in planned.verdict.reasons),
         where=(*_routes(spec, planned.proposal), *(f"on the Hub: {line}" for line in shown.hub)),
-        vram=tuple(_memory(planned)),
+        vram=tuple(_memory(planned, facts)),
         clients=tuple(outlook.clients(spec, facts)),
         time=tuple(eta.lines(times(planned))),
         back=tuple(outlook.way_back(spec)),
@@ -130,12 +132,20 @@ def _headline(planned: Planned) -> str:
     return f"{said}. Planned all the same: --force, and the journal says so" if planned.forced else said
 
 
-def _memory(planned: Planned) -> list[str]:
+def _memory(planned: Planned, facts: Facts) -> list[str]:
     sums = planned.sums
     if sums is None:
         return []
     said = planned.proposal.notes if planned.proposal else ()
-    return [*sums.report().splitlines(), *(f"note: {note}" for note in said)]
+    return [*sums.report().splitlines(), *_host(sums, facts), *(f"note: {note}" for note in said)]
+
+
+def _host(sums: Proof, facts: Facts) -> list[str]:
+    asks = {share.ask.name: share.ask for budget in sums.budgets for share in budget.shares}
+    if not asks:
+        return []
+    found = host_budget(facts.host, tuple(Wish(ask) for ask in asks.values()))
+    return [str(found), *(f"does not fit: {one}" for one in found.problems), *found.warnings]
 
 
 def _left(spec: Spec, proposal: Proposal | None) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 from orchestrator.decide import today
 from orchestrator.decide.budget import Proof, pinned_bytes, proof
 from orchestrator.decide.catalog import Catalog, load
-from orchestrator.decide.mapping import Mapping, map_model
+from orchestrator.decide.mapping import Mapping
 from orchestrator.decide.placement import Placed, Placement, place
+from orchestrator.decide.shared import map_models
 from orchestrator.decide.vram import GIB, others_on
 from orchestrator.facts import Facts
 from orchestrator.names import canonical, slug
@@ -79,8 +80,10 @@ def _sorted_out(
 ) -> tuple[list[Mapping], dict[str, str]]:
     wanted = None if models is None else {canonical(model) for model in models}
     moving, stays = [], {}
+    named = {model.name: repo for model in facts.ollama.models if (repo := _given(model.name, overrides))}
+    mappings = map_models(facts.ollama.models, catalog, named)
     for model in facts.ollama.models:
-        mapping = map_model(model, catalog, _given(model.name, overrides))
+        mapping = mappings[model.name]
         if wanted is not None and canonical(model.name) not in wanted:
             stays[model.name] = "not asked for"
         elif mapping.stays:
