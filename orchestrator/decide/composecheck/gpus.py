@@ -1,43 +1,23 @@
-"""Who gets which GPU, and whether two engines on one of them fit."""
+"""Who gets which GPU, and in which form the file says so."""
 
 from __future__ import annotations
 
-from orchestrator.decide import vram
-from orchestrator.decide.catalog import Numbers, load
+from orchestrator.decide.catalog import load
+from orchestrator.decide.composecheck.commandline import command, model_of
 from orchestrator.decide.composecheck.document import Map, Seq
 from orchestrator.decide.composecheck.project import Card, Project
 from orchestrator.decide.composecheck.service import Service
-from orchestrator.decide.composecheck.vllm import command, model_of
 from orchestrator.decide.finding import Finding
 from orchestrator.decide.vllm_flags import Line, read
-
-DEFAULT_UTILIZATION = 0.92
-_RUNNER = vram.GIB * 2 // 5  # CUDA context and smallest buffers of one llama-server
-_Q4_BITS = 4.89
 
 
 def check(project: Project) -> list[Finding]:
     found = []
-    engines = [*project.of("vllm"), *project.of("ollama")]
-    for service in engines:
+    for service in [*project.of("vllm"), *project.of("ollama")]:
         found += _forms(service) + _none(service, project)
     for service in project.of("vllm"):
-        line = read(command(service)[0])
-        found += _parallel(service, line, project.card) + _alone(service, line, project.card)
-        found += _weights(service, line, project.card)
-        others = [one for one in engines if one is not service and share(service, one)]
-        found += _beside(service, line, [one for one in others if one.kind == "ollama"], project.card)
-        if project.services.index(service) == min(map(project.services.index, [service, *others])):
-            found += _several(service, line, [one for one in others if one.kind == "vllm"])
+        found += _parallel(service, read(command(service)[0]), project.card)
     return found
-
-
-def share(one: Service, other: Service) -> bool:
-    """Whether two services may land on the same GPU."""
-    if not one.gpus or not other.gpus:
-        return False
-    mine, theirs = one.gpus[0].ids, other.gpus[0].ids
-    return mine is None or theirs is None or bool(set(mine) & set(theirs))
 
 
 def _forms(service: Service) -> list[Finding]:
@@ -213,216 +193,3 @@ def _parallel(service: Service, line: Line, card: Card | None) -> list[Finding]:
 def tensor_parallel(line: Line) -> int:
     option = line.get("--tensor-parallel-size")
     return int(option.value) if option and option.value and option.value.isdigit() else 1
-
-
-def utilization(line: Line) -> float | None:
-    """Return the share of the GPU that vLLM asks for; None where it cannot be read."""
-    option = line.get("--gpu-memory-utilization")
-    if option is None:
-        return DEFAULT_UTILIZATION
-    try:
-        return float(option.value or "")
-    except ValueError:
-        return None
-
-
-def _alone(service: Service, line: Line, card: Card | None) -> list[Finding]:
-    """Whether the weights fit into what vLLM may take, and whether the GPU can run it at all."""
-    if card and card.capability and card.capability < 7.5:
-        return [
-            Finding(
-                "error",
-                service.name,
-                f"the GPU's compute capability is {card.capability}; vLLM needs 7.5",
-                "stay on Ollama, or take a newer GPU",
-                line=service.line,
-                code="capability",
-            )
-        ]
-    dtype = line.get("--dtype")
-    if card and 0 < card.capability < 8 and dtype and dtype.value == "bfloat16":
-        return [
-            Finding(
-                "error",
-                service.name,
-                f"bfloat16 needs compute capability 8.0; this GPU has {card.capability}",
-                "--dtype half",
-                line=service.line,
-                code="bfloat16",
-            )
-        ]
-    return []
-
-
-def _ask(line: Line) -> vram.Ask | None:
-    known = load().by_repo(model_of(line))
-    if not known or not known[0].numbers.params_b:
-        return None
-    length, seqs = line.get("--max-model-len"), line.get("--max-num-seqs")
-    scheme = known[1]
-    online = line.get("--quantization")
-    return vram.Ask(
-        model_of(line),
-        known[0].numbers,
-        "fp8" if online and online.value == "fp8" else scheme,
-        max_model_len=number(length.value if length else None) or known[0].numbers.max_context or 8192,
-        max_num_seqs=number(seqs.value if seqs else None) or 256,
-        tensor_parallel=tensor_parallel(line),
-        eager=line.get("--enforce-eager") is not None,
-    )
-
-
-def number(text: str | None) -> int | None:
-    """Return vLLM's sizes: 8192, 8k (8000), 8K (8192); None for what is none."""
-    if not text:
-        return None
-    factor = {"k": 1000, "K": 1024, "m": 10**6, "M": 2**20}.get(text[-1:], 1)
-    digits = text[:-1] if factor > 1 else text
-    return int(digits) * factor if digits.isdigit() else None
-
-
-def _weights(service: Service, line: Line, card: Card | None) -> list[Finding]:
-    ask, share_of = _ask(line), utilization(line)
-    if not card or not ask or not share_of:
-        return []
-    budget = int(card.total * share_of)
-    needed = ask.weights() + ask.activations(card.total) + ask.graphs()
-    one = ask.one_sequence()
-    if needed + one <= budget:
-        return []
-    numbers = (
-        f"weights {vram.gib(ask.weights())}, activations and graphs {vram.gib(needed - ask.weights())}, one request "
-        f"of {ask.max_model_len} tokens {vram.gib(one)}; {share_of:g} of {vram.gib(card.total)} is {vram.gib(budget)}"
-    )
-    fix = "take a quantised repository or more GPUs" if needed > budget else "lower --max-model-len"
-    return [Finding("error", service.name, "does not fit its GPU", fix, numbers, service.at("command"), "vram")]
-
-
-def _beside(service: Service, line: Line, ollamas: list[Service], card: Card | None) -> list[Finding]:
-    """Whether what vLLM asks of the whole GPU at its start is free while Ollama holds some of it."""
-    if not ollamas:
-        return []
-    found, share_of = [], utilization(line)
-    option = line.get("--gpu-memory-utilization")
-    at = next(
-        (word.line for word in service.argv if "gpu-memory-util" in word.text.replace("_", "-")), service.at("command")
-    )
-    if option is None and not service.partial:
-        found.append(
-            Finding(
-                "error",
-                service.name,
-                f"without --gpu-memory-utilization it asks for {DEFAULT_UTILIZATION} "
-                f"of the GPU that `{ollamas[0].name}` uses too",
-                "set it to what Ollama leaves",
-                line=at,
-                code="utilization-default",
-            )
-        )
-    if card and share_of:
-        found += _room(service, line, share_of, ollamas[0], card, at)
-    elif share_of and option is not None and share_of > 0.8:
-        found.append(
-            Finding(
-                "warning",
-                service.name,
-                f"{share_of:g} of a GPU that `{ollamas[0].name}` uses too leaves "
-                "little to either; whether it fits is not checked without the GPU's size",
-                "say it, such as --gpu 24GiB",
-                line=at,
-                code="vram-unknown",
-            )
-        )
-    waits = service.get("depends_on", ollamas[0].name, "condition")
-    if waits == "service_healthy":
-        found.append(
-            Finding(
-                "warning",
-                service.name,
-                f"waiting for `{ollamas[0].name}` to be healthy does not order their VRAM: Ollama "
-                "holds none until its first request loads a model",
-                "load the model first (POST /api/generate with keep_alive -1), then start vLLM",
-                line=service.at("depends_on", ollamas[0].name),
-                code="depends-vram",
-            )
-        )
-    return found
-
-
-def _room(service: Service, line: Line, share_of: float, ollama: Service, card: Card, at: int) -> list[Finding]:
-    ask = _ask(line)
-    numbers = ask.numbers if ask else Numbers(params_b=8.0, kv_token=131072, vocab=128256)
-    least, most = _ollama_holds(numbers, ollama, card)
-    asked = card.total * share_of + vram.context_of(tensor_parallel(line))
-    left = card.total - asked
-    if left >= most:
-        return []
-    whose = f"the same model at 4 bit in `{ollama.name}`"
-    proof = (
-        f"{share_of:g} x {vram.gib(card.total)} + CUDA context = {vram.gib(asked)}; {whose} holds "
-        f"{vram.gib(least)} to {vram.gib(most)}; {vram.gib(left)} would be left"
-    )
-    best = (card.total - most - vram.context_of(tensor_parallel(line)) - vram.SPARE) / card.total
-    need = (ask.weights() + ask.activations(card.total) + ask.graphs() + ask.one_sequence()) / card.total if ask else 0
-    if best > need and best > 0.05:
-        fix = f"at most {best:.2f} here"
-    else:
-        fix = "both do not fit: take a quantised repository for vLLM, a second GPU, or unload Ollama's model first"
-    if left < least:
-        return [
-            Finding(
-                "error",
-                service.name,
-                "vLLM refuses to start beside a loaded Ollama (`Free memory on device … "
-                "is less than desired`); started first, it drives Ollama to the CPU",
-                fix,
-                proof,
-                at,
-                "vram-beside",
-            )
-        ]
-    return [
-        Finding(
-            "warning",
-            service.name,
-            "vLLM starts beside Ollama only while Ollama holds little",
-            fix,
-            proof,
-            at,
-            "vram-beside",
-        )
-    ]
-
-
-def _ollama_holds(numbers: Numbers, ollama: Service, card: Card) -> tuple[int, int]:
-    """Return the least and the most that Ollama takes for a 4-bit copy of a model of this shape, in bytes."""
-    weights = int((numbers.params_b or 8) * 1e9 * _Q4_BITS / 8)
-    said, parallel = ollama.env.get("OLLAMA_CONTEXT_LENGTH"), ollama.env.get("OLLAMA_NUM_PARALLEL")
-    tiers = 4096 if card.total < 23 * vram.GIB else 32768 if card.total < 47 * vram.GIB else 262144
-    new = ollama.release is None or ollama.release >= (0, 15, 5)
-    context = number(said.text if said else None) or (min(tiers, numbers.max_context or tiers) if new else 2048)
-    many = number(parallel.text if parallel else None)
-    old = ollama.release is not None and ollama.release < (0, 10)
-    cache = (numbers.kv_token or 131072) * context
-    low = weights + cache * (many or 1) + _RUNNER
-    high = weights + cache * (many or (4 if old else 1)) + 2 * 512 * vram.MIB + 512 * (numbers.vocab or 128_000) * 4
-    return low, max(low, high)
-
-
-def _several(service: Service, line: Line, others: list[Service]) -> list[Finding]:
-    if not others:
-        return []
-    shares = [(utilization(one) or 0.0) for one in [line, *(read(command(other)[0]) for other in others)]]
-    if sum(shares) <= 0.95:
-        return []
-    names = ", ".join(f"`{one.name}`" for one in others)
-    return [
-        Finding(
-            "error",
-            service.name,
-            f"asks for {sum(shares):.2f} of one GPU together with {names}",
-            "give each its own device_ids, or shares that add up to at most 0.95",
-            line=service.line,
-            code="shares",
-        )
-    ]

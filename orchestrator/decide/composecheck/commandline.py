@@ -1,0 +1,60 @@
+"""The command line of a vLLM service as vLLM gets it, and where its words stand in the file."""
+
+from __future__ import annotations
+
+from orchestrator.decide.composecheck.service import Service
+from orchestrator.decide.finding import Finding
+from orchestrator.decide.vllm_flags import Line
+
+
+def command(service: Service) -> tuple[list[str], list[Finding]]:
+    """Return vLLM's own arguments, and a finding where the entrypoint is repeated in them."""
+    words = [word.text.strip() or word.text for word in service.argv if word.text != "\n"]
+    for start in (
+        ["vllm", "serve"],
+        ["serve"],
+        ["python3", "-m", "vllm.entrypoints.openai.api_server"],
+        ["python", "-m", "vllm.entrypoints.openai.api_server"],
+        ["vllm.entrypoints.openai.api_server"],
+    ):
+        if words[: len(start)] == start:
+            own = service.entrypoint or service.shell or service.partial
+            what = " ".join(start)
+            return words[len(start) :], [] if own else [
+                Finding(
+                    "error",
+                    service.name,
+                    f"`{what}` is in the image's entrypoint already: vLLM stops with `unrecognized arguments`",
+                    "let the command begin with the model",
+                    line=service.argv[0].line,
+                    code="repeated",
+                )
+            ]
+    return words, []
+
+
+def backslashes(service: Service) -> list[Finding]:
+    return [
+        Finding(
+            "error",
+            service.name,
+            f"{word.text!r} reaches vLLM with a blank in front: a backslash at a line's end is no continuation here",
+            "take the backslashes out: YAML joins the lines of the block",
+            line=word.line,
+            code="backslash",
+        )
+        for word in service.argv
+        if not service.shell and word.text[:1].isspace()
+    ]
+
+
+def model_of(line: Line) -> str:
+    """Return the repository that is served; empty where none is named."""
+    option = line.get("--model")
+    if line.loose and not line.loose[0][1].startswith(("#", "-")) and line.loose[0][0] == 0:
+        return line.loose[0][1]
+    return option.value or "" if option else ""
+
+
+def line_of(service: Service, text: str) -> int:
+    return next((word.line for word in service.argv if text in word.text), service.at("command"))

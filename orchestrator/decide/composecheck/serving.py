@@ -1,0 +1,191 @@
+"""What is wrong with a vLLM service once it serves: context, port, caches, health, how it stops."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.decide.catalog import load
+from orchestrator.decide.composecheck.commandline import command, model_of
+from orchestrator.decide.composecheck.document import Map
+from orchestrator.decide.composecheck.ollama import covered, health_words, restart, targets
+from orchestrator.decide.composecheck.project import Project
+from orchestrator.decide.composecheck.service import Service
+from orchestrator.decide.finding import Finding
+from orchestrator.decide.vllm_flags import Line, read
+
+SHUTDOWN = (0, 18)  # --shutdown-timeout exists
+
+
+def check(project: Project) -> list[Finding]:
+    found = []
+    for service in project.of("vllm"):
+        line = read(command(service)[0])
+        found += _serving(service, line) + _health(service, line) + _stop(service, line) + restart(service)
+    return found
+
+
+def _serving(service: Service, line: Line) -> list[Finding]:
+    found = []
+    entry = load().by_repo(model_of(line))
+    longest = entry[0].numbers.max_context if entry else None
+    asked = line.get("--max-model-len") or line.get("--config")
+    if asked is None and model_of(line) and not service.partial and (longest is None or longest > 16384):
+        size = f"{longest} tokens" if longest else "as much as the model knows, often 131072 tokens"
+        found.append(
+            Finding(
+                "warning",
+                service.name,
+                f"without --max-model-len one request may take {size}: vLLM does "
+                "not start where the cache cannot hold that",
+                "add --max-model-len, such as 8192",
+                line=service.at("command"),
+                code="max-model-len",
+            )
+        )
+    port = listening(line)
+    for one in service.ports:
+        if one.inside is not None and port is not None and one.inside != port:
+            found.append(
+                Finding(
+                    "error",
+                    service.name,
+                    f"publishes port {one.inside} of the container, but vLLM listens on {port}",
+                    f"write {one.host or port}:{port}",
+                    line=one.line,
+                    code="port-inside",
+                )
+            )
+        elif one.open and one.inside == port:
+            key = line.get("--api-key") or service.env.get("VLLM_API_KEY")
+            what = (
+                "reaches every machine of the network: the key guards /v1 alone, /invocations and /metrics are open"
+                if key
+                else "reaches every machine of the network without a key"
+            )
+            found.append(
+                Finding(
+                    "warning",
+                    service.name,
+                    f"port {one.host or port} {what}",
+                    f"publish 127.0.0.1:{one.host or port}:{port}, and put a gateway in front",
+                    line=one.line,
+                    code="open-port",
+                )
+            )
+    return found + _cache(service, line)
+
+
+def listening(line: Line) -> int | None:
+    """Return the port of vLLM inside its container; None where it cannot be told."""
+    option = line.get("--port")
+    if option is None:
+        return 8000
+    return int(option.value) if option.value and option.value.isdigit() else None
+
+
+def _cache(service: Service, line: Line) -> list[Finding]:
+    if service.partial or model_of(line).startswith(("/", ".")) or line.get("--download-dir"):
+        return []
+    home = service.env.get("HF_HOME") or service.env.get("HF_HUB_CACHE") or service.env.get("HUGGINGFACE_HUB_CACHE")
+    path = home.text if home else "/root/.cache/huggingface"
+    mounts = targets(service)
+    below = any(one.startswith(path.rstrip("/") + "/") for one in mounts)
+    if "$" in path or below or covered(path, mounts) or service.get("user") or service.get("volumes_from"):
+        return []
+    return [
+        Finding(
+            "warning",
+            service.name,
+            f"nothing is mounted at {path}: each new container downloads the weights again",
+            f"add a volume, such as hf-cache:{path}",
+            line=service.at("volumes"),
+            code="no-weights-volume",
+        )
+    ]
+
+
+def _health(service: Service, line: Line) -> list[Finding]:
+    check = service.get("healthcheck")
+    if not isinstance(check, Map) or check.get("disable") is True or "test" not in check:
+        return []
+    at, words = service.at("healthcheck", "test"), health_words(service)
+    found = []
+    if "wget" in words and not service.partial:
+        found.append(
+            Finding(
+                "error",
+                service.name,
+                "the healthcheck calls wget, which the image does not have",
+                'test: ["CMD", "curl", "-f", "http://localhost:8000/health"]',
+                line=at,
+                code="health-wget",
+            )
+        )
+    port = re.search(r"(?:localhost|127\.0\.0\.1|0\.0\.0\.0):(\d+)", " ".join(words))
+    if port and listening(line) is not None and int(port[1]) != listening(line):
+        found.append(
+            Finding(
+                "error",
+                service.name,
+                f"the healthcheck asks port {port[1]}, but vLLM listens on {listening(line)}",
+                f"ask port {listening(line)}",
+                line=at,
+                code="health-port",
+            )
+        )
+    start, every = seconds(check.get("start_period"), 0), seconds(check.get("interval"), 30)
+    tries = check.get("retries", 3)
+    if start is not None and every is not None and isinstance(tries, int) and start + every * tries < 240:
+        found.append(
+            Finding(
+                "warning",
+                service.name,
+                f"counts as unhealthy {start + every * tries:g} s after its start: "
+                "loading takes minutes, and the first start downloads the weights",
+                "start_period: 1800s",
+                line=service.at("healthcheck", "start_period"),
+                code="start-period",
+            )
+        )
+    return found
+
+
+def _stop(service: Service, line: Line) -> list[Finding]:
+    grace = seconds(service.get("stop_grace_period"), 10)
+    option = line.get("--shutdown-timeout")
+    new = service.release is None or service.release[:2] >= SHUTDOWN
+    wanted = float(option.value) if option and option.value and re.fullmatch(r"\d+(\.\d+)?", option.value) else None
+    if wanted is not None and grace is not None and grace <= wanted:
+        return [
+            Finding(
+                "warning",
+                service.name,
+                f"stop_grace_period ({grace:g} s) is not longer than "
+                f"--shutdown-timeout ({wanted:g} s): Docker kills it in the midst of answers",
+                f"stop_grace_period: {wanted + 30:g}s",
+                line=service.at("stop_grace_period"),
+                code="grace",
+            )
+        ]
+    if option is None and new and service.release and not service.partial:
+        return [
+            Finding(
+                "advice",
+                service.name,
+                "a stop lets running answers hang: --shutdown-timeout is 0 by default",
+                "add --shutdown-timeout 120 and stop_grace_period: 150s",
+                line=service.line,
+                code="shutdown",
+            )
+        ]
+    return []
+
+
+def seconds(value: object, default: float) -> float | None:
+    """Return Compose's duration (`1m30s`, `90s`, `500ms`) in seconds; None for what is none."""
+    if value is None:
+        return default
+    parts = re.findall(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)", str(value))
+    if not parts or "".join(number + unit for number, unit in parts) != str(value):
+        return None
+    return sum(float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
