@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from orchestrator.decide import catalog
+from orchestrator.decide.outlook import triggers
 from orchestrator.facts import Facts, Gpu
 from orchestrator.spec import Spec
 
@@ -204,14 +205,7 @@ def _window(facts: Facts) -> Item:
 
 
 def _triggers(spec: Spec) -> Item:
-    limits = spec.cutover.thresholds
-    said = [f"errors over {limits.error_rate * 100:g} %"]
-    if limits.ttft_p95 is not None:
-        said.append(f"p95 TTFT over {limits.ttft_p95:g} s")
-    if limits.ttft_ratio is not None:
-        said.append(f"TTFT over {limits.ttft_ratio:g} times Ollama's")
-    if limits.e2e_ratio is not None:
-        said.append(f"total time over {limits.e2e_ratio:g} times Ollama's")
+    said = triggers(spec.cutover.thresholds)
     return Item("Process", "rollback triggers", PROVEN, "in migrate.yaml: " + ", ".join(said))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
+from orchestrator.decide.outlook import triggers
 from orchestrator.facts import Facts
 from orchestrator.spec import Spec, Thresholds
 
@@ -86,13 +87,7 @@ def _degraded(spec: Spec, facts: Facts) -> list[str]:
 
 
 def _triggers(limits: Thresholds, spec: Spec) -> list[str]:
-    lines = [f"more than {limits.error_rate * 100:g} % of requests are not answered completely"]
-    if limits.ttft_p95 is not None:
-        lines.append(f"the p95 time to first token is over {_duration(limits.ttft_p95)}")
-    if limits.ttft_ratio is not None:
-        lines.append(f"vLLM's median time to first token is over {limits.ttft_ratio:g} times Ollama's")
-    if limits.e2e_ratio is not None:
-        lines.append(f"vLLM's median total time is over {limits.e2e_ratio:g} times Ollama's")
+    lines = triggers(limits)
     lines.append(f"the command that watches is silent for {_duration(spec.cutover.lease)} during a step")
     lines.append("Tell us as well when answers get worse: their quality is compared before, not during the cutover.")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.facts import Facts
-from orchestrator.spec import Spec
+from orchestrator.spec import Spec, Thresholds
 
 
 def clients(spec: Spec, facts: Facts) -> list[str]:
@@ -45,9 +45,18 @@ def way_back(spec: Spec) -> list[str]:
         "at any time after: migrate rollback sends every new request to Ollama at once; running answers end normally",
         "the address too: migrate rollback --restore gives the original container its port back, never re-created",
     ]
-    limits = spec.cutover.thresholds
-    lines.append(
-        f"by itself: during migrate cutover, when more than {limits.error_rate:.0%} of requests fail"
-        + (f", or the median TTFT exceeds {limits.ttft_ratio:g} x Ollama's" if limits.ttft_ratio else "")
-    )
+    lines.append("by itself, during migrate cutover, when " + ", or ".join(triggers(spec.cutover.thresholds)))
+    return lines
+
+
+def triggers(limits: Thresholds) -> list[str]:
+    """Return what sends traffic back by itself, one clause each: the same words in plan, note and checklist."""
+    lines = [f"more than {limits.error_rate * 100:g} % of requests are not answered completely"]
+    if limits.ttft_p95 is not None:
+        late = f"{limits.ttft_p95:g} s" if limits.ttft_p95 >= 1 else f"{limits.ttft_p95 * 1000:g} ms"
+        lines.append(f"the p95 time to first token is over {late}")
+    if limits.ttft_ratio is not None:
+        lines.append(f"vLLM's median time to first token is over {limits.ttft_ratio:g} times Ollama's")
+    if limits.e2e_ratio is not None:
+        lines.append(f"vLLM's median total time is over {limits.e2e_ratio:g} times Ollama's")
     return lines

@@ -38,8 +38,9 @@ def test_only_a_moving_embedding_model_asks_for_a_new_index() -> None:
 
 def test_the_thresholds_of_the_spec_are_those_that_go_back() -> None:
     text = "\n".join(outlook.way_back(spec(cutover={"thresholds": {"error_rate": 0.07, "ttft_ratio": 2.5}})))
-    assert "7%" in text
-    assert "2.5 x" in text
+    assert "more than 7 % of requests" in text
+    assert "time to first token is over 2.5 times Ollama's" in text
+    assert "total time is over 3 times Ollama's" in text
     assert "migrate rollback --restore" in text
 
 
