@@ -37,7 +37,8 @@ def _bytes(value: Any) -> Any:
     return value
 
 
-def _seconds(value: Any) -> Any:
+def seconds(value: Any) -> Any:
+    """Return a duration such as 90s or 5m in seconds, anything that is no text as it is; raises ValueError."""
     if isinstance(value, str):
         found = re.fullmatch(rf"{_NUMBER}\s*(ms|s|m|h)", value.strip())
         if not found:
@@ -47,7 +48,7 @@ def _seconds(value: Any) -> Any:
 
 
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 STACK_NAME = r"^[a-z0-9][a-z0-9-]{0,38}$"

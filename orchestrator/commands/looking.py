@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts, Gpu, OllamaFacts, Traffic
 from orchestrator.observe import accesslog, factsfile, volume, watch, world
 from orchestrator.observe import docker as docker_look
-from orchestrator.spec import Spec
+from orchestrator.spec import Spec, seconds
 
 _ENOUGH = 20            # requests, below which a log that nobody named decides nothing
 _SPAN_S = 3600.0
@@ -112,14 +111,16 @@ def _thin(found: Traffic) -> Traffic:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)", text.strip())
-    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if not 1 <= seconds <= 7 * 86400:
+    try:
+        found = float(seconds(text))
+    except ValueError:
+        found = 0.0
+    if not 1 <= found <= 7 * 86400:
         raise UsageError(f"--watch {text}: should be a duration from 1s to 168h", hint="such as: --watch 10m")
-    return seconds
+    return found
 
 
-def _watched(console: Console, seconds: float, facts: Facts, docker: Docker) -> Traffic:
+def _watched(console: Console, span: float, facts: Facts, docker: Docker) -> Traffic:
     container = facts.ollama.container
     port = container.port if container else urlsplit(facts.ollama.url).port or 80
 
@@ -127,11 +128,11 @@ def _watched(console: Console, seconds: float, facts: Facts, docker: Docker) -> 
         console.emit(Happening(Kind.WAIT, "watch", f"sampling open connections, {left:.0f} s left"))
 
     if container is None:
-        return watch.look(facts.ollama.url, port, seconds, tell=tell)
+        return watch.look(facts.ollama.url, port, span, tell=tell)
     # Inside its own network namespace: on the host Docker's rules hide connections to a published port.
     inside = docker.inspect(container.id)
 
     def tables() -> str:
         return docker.exec(container.id, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
 
-    return watch.look(facts.ollama.url, ollama_port(inside), seconds, tables=tables, tell=tell)
+    return watch.look(facts.ollama.url, ollama_port(inside), span, tables=tables, tell=tell)
