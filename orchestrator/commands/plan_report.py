@@ -18,7 +18,7 @@ from orchestrator.decide.hostmemory import Wish, host_budget
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
-from orchestrator.decide.verdict_text import headline, tuning_lines, verdict_lines
+from orchestrator.decide.verdict.text import headline, tuning_lines, verdict_lines
 from orchestrator.facts import Facts
 from orchestrator.plan import Plan
 from orchestrator.spec import Spec

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.console import Console
-from orchestrator.decide.caller_diff import migration
 from orchestrator.decide.callers import find
+from orchestrator.decide.callers.diff import migration
 from orchestrator.decide.catalog import load
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.facts import Caller

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from orchestrator.clients.ollama import Guarded, Ollama
-from orchestrator.decide.verdict_hardware import hardware
+from orchestrator.decide.verdict.hardware import hardware
 from orchestrator.errors import MigrateError
 from orchestrator.facts import Facts, Host, OllamaFacts
 from orchestrator.observe import host, world

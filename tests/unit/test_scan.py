@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.decide.caller_diff import migration
 from orchestrator.decide.callers import find
+from orchestrator.decide.callers.diff import migration
 from orchestrator.observe.scan import Tally, walk
 
 CASES = decide_cases.cases("scan")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from verdict_cases import case_facts
 
 from orchestrator.decide.tuning import Setting, tuning
-from orchestrator.decide.tuning_state import parse_version
-from orchestrator.decide.verdict_text import tuning_lines
+from orchestrator.decide.tuning.state import parse_version
+from orchestrator.decide.verdict.text import tuning_lines
 from orchestrator.facts import Spread, Traffic
 
 NAMES = ["OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_MAX_QUEUE", "OLLAMA_CONTEXT_LENGTH",

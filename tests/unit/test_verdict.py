@@ -14,7 +14,7 @@ from verdict_cases import case_facts, case_needs
 from orchestrator.decide.cited import cited
 from orchestrator.decide.tuning import tuning
 from orchestrator.decide.verdict import Verdict, decide
-from orchestrator.decide.verdict_text import tuning_lines, verdict_lines
+from orchestrator.decide.verdict.text import tuning_lines, verdict_lines
 from orchestrator.facts import Facts, Spread, Traffic
 from orchestrator.spec_needs import Needs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.decide.verdict_parts import Missing, Reason, number
+from orchestrator.decide.verdict.parts import Missing, Reason, number
 from orchestrator.facts import Facts, Gpu
 
 FLOOR = 7.5     # vLLM's documentation, 0.32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.decide.verdict_parts import Demand, Symptom, number
+from orchestrator.decide.verdict.parts import Demand, Symptom, number
 from orchestrator.facts import Facts, Traffic
 from orchestrator.spec_needs import Needs
 

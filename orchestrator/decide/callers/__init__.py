@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.decide import caller_signs as signs
+from orchestrator.decide.callers import signs
 from orchestrator.facts import Caller
 
 WIDTH = 160         # a line of the report; minified code would fill the screen

@@ -6,8 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from orchestrator.decide import caller_signs as signs
-from orchestrator.decide.callers import find
+from orchestrator.decide.callers import find, signs
 
 _CLIENT = re.compile(r"\b(?:base_url|baseURL|api_base|baseUrl|OPENAI_(?:API_)?BASE(?:_URL)?|apiBase)\b")
 _NAME = r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)*(?::[\w.-]+)?"

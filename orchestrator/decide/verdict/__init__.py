@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.decide.tuning_state import whole
-from orchestrator.decide.verdict_hardware import hardware
-from orchestrator.decide.verdict_needs import demands, size
-from orchestrator.decide.verdict_parts import (
+from orchestrator.decide.tuning.state import whole
+from orchestrator.decide.verdict.hardware import hardware
+from orchestrator.decide.verdict.needs import demands, size
+from orchestrator.decide.verdict.parts import (
     KINDS,
     Demand,
     Missing,
@@ -20,7 +20,7 @@ from orchestrator.decide.verdict_parts import (
     rank,
     table,
 )
-from orchestrator.decide.verdict_symptoms import ENOUGH, NEEDED, symptoms
+from orchestrator.decide.verdict.symptoms import ENOUGH, NEEDED, symptoms
 from orchestrator.facts import Facts
 from orchestrator.spec_needs import Needs
 

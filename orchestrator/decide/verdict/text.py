@@ -7,7 +7,7 @@ import textwrap
 from orchestrator.decide.cited import cited
 from orchestrator.decide.tuning import Setting
 from orchestrator.decide.verdict import Verdict
-from orchestrator.decide.verdict_parts import Row, Symptom, duration
+from orchestrator.decide.verdict.parts import Row, Symptom, duration
 from orchestrator.decide.vram import MIB
 
 _WIDTH = 110

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Numbers, load
 from orchestrator.decide.mapping import gguf_numbers
-from orchestrator.decide.verdict_parts import number
+from orchestrator.decide.verdict.parts import number
 from orchestrator.decide.vram import GIB, ollama_footprint
 from orchestrator.facts import Facts, Gpu, Loaded, Model
 from orchestrator.names import canonical

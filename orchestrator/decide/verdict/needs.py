@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.decide.verdict_parts import Demand, Reason, band, number
+from orchestrator.decide.verdict.parts import Demand, Reason, band, number
 from orchestrator.facts import Facts, Model
 from orchestrator.spec_needs import Needs
 
