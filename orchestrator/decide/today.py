@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator.decide.readings import whole
 from orchestrator.decide.vram import GIB
 from orchestrator.facts import Facts
 
@@ -13,9 +14,7 @@ _UNSTATED = 32768   # the longest context that is planned for without a sign tha
 
 
 def _number(facts: Facts, key: str) -> int | None:
-    env = facts.ollama.container.env if facts.ollama.container else {}
-    text = env.get(key, "").strip()
-    return int(text) if text.isdigit() and int(text) > 0 else None
+    return whole(facts.ollama.container.env.get(key)) if facts.ollama.container else None
 
 
 def parallel(facts: Facts) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from orchestrator.decide.readings import whole
 from orchestrator.decide.tuning.plan import ALLOWS, HALF, Joint, joint, more_for
-from orchestrator.decide.tuning.state import LLAMA_SERVER, State, default_context, footprint, look, seen, whole
+from orchestrator.decide.tuning.state import LLAMA_SERVER, State, default_context, footprint, look, seen
 from orchestrator.decide.vram import gib
 from orchestrator.facts import Facts
 from orchestrator.names import canonical

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from orchestrator.decide.readings import number
 from orchestrator.decide.tuning.state import KV_BITS, State
-from orchestrator.decide.verdict.parts import number
 
 _MOST_PARALLEL = 8      # more than that is what vLLM is for; S1's example, too
 HALF = KV_BITS["q8_0"] / 16

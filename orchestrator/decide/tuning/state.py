@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Numbers, load
 from orchestrator.decide.mapping import gguf_numbers
-from orchestrator.decide.verdict.parts import number
+from orchestrator.decide.readings import number, whole
 from orchestrator.decide.vram import GIB, ollama_footprint
 from orchestrator.facts import Facts, Gpu, Loaded, Model
 from orchestrator.names import canonical
@@ -84,12 +84,6 @@ def parse_version(text: str) -> tuple[int, ...]:
     if not found or found[0] == "0.0.0":
         return NEWEST
     return tuple(int(part or 0) for part in found.groups())
-
-
-def whole(text: str | None) -> int | None:
-    """Return a positive number as Ollama reads it; None where it falls back to its default."""
-    cleaned = (text or "").strip().strip("\"'")
-    return int(cleaned) if re.fullmatch(r"[0-9]{1,12}", cleaned) and int(cleaned) > 0 else None
 
 
 def look(facts: Facts) -> State:

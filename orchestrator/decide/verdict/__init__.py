@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.decide.tuning.state import whole
+from orchestrator.decide.readings import number, whole
 from orchestrator.decide.verdict.hardware import hardware
 from orchestrator.decide.verdict.needs import demands, size
 from orchestrator.decide.verdict.parts import (
@@ -16,7 +16,6 @@ from orchestrator.decide.verdict.parts import (
     Symptom,
     concurrency,
     demand,
-    number,
     rank,
     table,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.decide.verdict.parts import Missing, Reason, number
+from orchestrator.decide.readings import number
+from orchestrator.decide.verdict.parts import Missing, Reason
 from orchestrator.facts import Facts, Gpu
 
 FLOOR = 7.5     # vLLM's documentation, 0.32

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.decide.verdict.parts import Demand, Reason, band, number
+from orchestrator.decide.readings import number
+from orchestrator.decide.verdict.parts import Demand, Reason, band
 from orchestrator.facts import Facts, Model
 from orchestrator.spec_needs import Needs
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from orchestrator.decide.cited import Threshold, cited
+from orchestrator.decide.readings import number
 from orchestrator.facts import Facts, Traffic
 from orchestrator.spec_needs import Needs
 
@@ -65,11 +65,6 @@ class Demand:
     @property
     def usual(self) -> float | None:
         return self.p95 if self.p95 is not None else self.peak
-
-
-def number(value: float | None) -> float | None:
-    """Return a value that can be compared; None for what is none."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def demand(facts: Facts, needs: Needs) -> Demand:

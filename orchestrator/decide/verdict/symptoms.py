@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.decide.verdict.parts import Demand, Symptom, number
+from orchestrator.decide.readings import number
+from orchestrator.decide.verdict.parts import Demand, Symptom
 from orchestrator.facts import Facts, Traffic
 from orchestrator.spec_needs import Needs
 
