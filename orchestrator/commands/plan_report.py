@@ -19,7 +19,7 @@ from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
 from orchestrator.decide.verdict.text import headline, tuning_lines, verdict_lines
-from orchestrator.facts import Facts
+from orchestrator.facts import Facts, Traffic
 from orchestrator.plan import Plan
 from orchestrator.spec import Spec
 from orchestrator.workspace import Workspace, near
@@ -186,7 +186,16 @@ def _seen(facts: Facts) -> list[str]:
         docker = facts.docker
         lines.append(f"Docker {docker.engine}, Compose {docker.compose}" if not docker.problem
                      else f"Docker: cannot be used ({docker.problem})")
-    return lines
+    return [*lines, *_evidence(facts.traffic)]
+
+
+def _evidence(traffic: Traffic) -> list[str]:
+    """Return what is known of the traffic and from where, with what its source says of itself."""
+    known = {
+        "log": f"{traffic.requests} requests in {traffic.origin}, {traffic.begin} to {traffic.end}",
+        "watch": f"sampled at {traffic.origin}", "stated": f"as stated in {traffic.origin}, not measured",
+    }.get(traffic.source, "no evidence")
+    return [f"traffic: {known}", *(f"  {note}" for note in traffic.notes)]
 
 
 def _routes(spec: Spec, proposal: Proposal | None) -> list[str]:

@@ -31,7 +31,7 @@ def _contexts(spec: Spec) -> str:
 def _callers(facts: Facts) -> str:
     traffic = facts.traffic
     if not traffic.callers:
-        return "who calls is not known: no log of requests was read (migrate scan PATH finds the places in source)"
+        return "who calls is not known: nothing that was read tells (migrate scan PATH finds the places in source)"
     native = "" if traffic.native is None else f"; {traffic.native:.0%} of requests speak the native API, the rest /v1"
     return f"{len(traffic.callers)} callers were seen{native}: all keep working as they are"
 

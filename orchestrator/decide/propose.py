@@ -49,13 +49,14 @@ def propose(
     moving, stays = _sorted_out(facts, models, catalog, overrides)
     context, told = today.context(facts)
     sequences, why = today.sequences(facts)
-    notes = [told, why]
+    notes = [told]
     if overrides.get("accelerator") == "cpu":
         data, engines = _on_cpu(moving, min(context, 8192))
     elif not _usable(facts):
         notes.append(facts.gpu_problem or "no GPU that vLLM can use: its CPU build is proposed, for a rehearsal")
         data, engines = _on_cpu(moving, min(context, 8192))
     else:
+        notes.append(why)
         data, engines, refused = _on_gpus(moving, facts, catalog, (context, sequences), notes)
         stays |= refused
     data = {"version": 1, "name": name, **today.around(facts, data.pop("ollama", {}), notes), **data}
@@ -107,6 +108,10 @@ def _on_gpus(
     if length < context and found.placed:
         notes.append(f"context {length} instead of {context}, on both sides: with more they do not fit")
     alone = {first.model: _alone(first, facts, needed) for first in primary if first.model in found.refused}
+    notes += [
+        f"max_num_seqs {one.share.ask.max_num_seqs} for {one.mapping.model}: with more it does not fit"
+        for one in found.placed if one.share.ask.max_num_seqs < needed[1]
+    ]  # fmt: skip
     refused = {one.model: f"{found.refused[first.model]} {alone[first.model]}" for one in moving for first in primary
                if first.repo == one.repo and first.model in found.refused}  # fmt: skip
     left = [one for one in moving if one.model not in refused]

@@ -133,3 +133,14 @@ def test_whatever_is_there_the_proposal_is_valid_and_can_start(names, gpus, cont
         heads = repos[0].numbers.heads
         assert engine.tensor_parallel == 1 or heads % engine.tensor_parallel == 0
     assert parse_spec(spec_to_yaml(found.spec, found)) == found.spec
+
+
+def test_what_a_note_says_of_sequences_is_what_the_engine_gets() -> None:
+    for path in cases("vram"):
+        found = propose("case", facts(read(path)))
+        said = [note for note in found.notes if note.startswith("max_num_seqs")]
+        for engine in found.spec.engines.values():
+            if found.spec.accelerator == "cpu":
+                assert not said
+            else:
+                assert any(note.startswith(f"max_num_seqs {engine.max_num_seqs}") for note in said), path.stem
