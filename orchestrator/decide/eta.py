@@ -52,7 +52,8 @@ def estimate(spec: Spec, known: Known) -> list[Eta]:
         found.append(Eta("take-over", 2, drain + 60, f"up to {drain:g} s for running answers, one restart of Ollama"))
     count = len(spec.engines)
     if count:
-        found += [_start(spec, known), Eta("healthcheck", count, 30 * count, f"{count} engines, one token from each")]
+        each = f"{_engines(count)}, one token from each"
+        found += [_start(spec, known), Eta("healthcheck", count, 30 * count, each)]
     if migrating:
         found.append(_parity(spec, known, generating, len(migrating) - generating))
     if generating:
@@ -119,7 +120,7 @@ def _start(spec: Spec, known: Known) -> Eta:
     slow, fast, said = _speed(known.disk, DISK, 1e9, "GB/s")
     sizes = [known.weights.get(name) or 0 for name in spec.engines]
     count = len(sizes)
-    why = f"{count} engines one after another: weights from disk ({said}), compile, warm-up"
+    why = f"{_engines(count)}{' one after another' if count > 1 else ''}: weights from disk ({said}), compile, warm-up"
     return Eta("vLLM start", count * low + sum(sizes) / fast, count * high + sum(sizes) / slow, why)
 
 
@@ -156,3 +157,7 @@ def _cutover(spec: Spec) -> Eta:
         f"while under {cutover.min_requests} requests came"
     )
     return Eta("cutover", count * cutover.bake, count * max(cutover.bake, cutover.patience), why)
+
+
+def _engines(count: int) -> str:
+    return f"{count} engine{'s' if count != 1 else ''}"
