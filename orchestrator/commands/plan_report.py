@@ -169,7 +169,8 @@ def _seen(facts: Facts) -> list[str]:
     where = f"container {ollama.container.name}" if ollama.container else "not a container of this Docker Engine"
     loaded = {one.name: one for one in ollama.loaded}
     proxy = [f"in front of Ollama: {facts.proxy}"] if facts.proxy else []
-    lines = [f"Ollama {ollama.version} at {ollama.url} ({where}), {len(ollama.models)} model{'s' if len(ollama.models) != 1 else ''}", *proxy]
+    count = f"{len(ollama.models)} model{'s' if len(ollama.models) != 1 else ''}"
+    lines = [f"Ollama {ollama.version} at {ollama.url} ({where}), {count}", *proxy]
     width = max((len(model.name) for model in ollama.models), default=0)
     for model in ollama.models:
         what = " ".join(part for part in (model.parameter_size, model.quantization) if part)
