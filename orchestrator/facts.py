@@ -146,7 +146,7 @@ class Traffic:
     models: dict[str, int] | None = None        # use per model; None: nothing in the evidence tells
     largest_context: int | None = None          # largest n_ctx_slot or num_ctx seen
     truncated: int = 0          # prompts that Ollama cut silently
-    queue_hours_per_week: float | None = None   # waiting beyond the uncontended median, per 7 days
+    queue_hours_per_week: float | None = None   # waiting beyond what Ollama answers at once, per 7 days
     lines: int = 0
     skipped: dict[str, int] = field(default_factory=dict)   # why a line was not understood -> count
     notes: tuple[str, ...] = ()
