@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 from yaml.constructor import ConstructorError
 
 from orchestrator.errors import UsageError
 from orchestrator.names import canonical
+from orchestrator.spec_engine import Engine
 from orchestrator.spec_needs import Needs
-
-_SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+from orchestrator.spec_types import Name, Percent, Port, Seconds, Section
 
 
-def _bytes(value: Any) -> Any:
-    if isinstance(value, str):
-        found = re.fullmatch(rf"{_NUMBER}\s*([KMG]i?B|B?)", value.strip(), re.IGNORECASE)
-        if not found:
-            raise ValueError("should be a size such as 4GiB or 500MiB")
-        return int(float(found[1]) * _SIZES[found[2].upper()])
-    return value
-
-
-def seconds(value: Any) -> Any:
-    """Return a duration such as 90s or 5m in seconds, anything that is no text as it is; raises ValueError."""
-    if isinstance(value, str):
-        found = re.fullmatch(rf"{_NUMBER}\s*(ms|s|m|h)", value.strip())
-        if not found:
-            raise ValueError("should be a duration such as 90s or 5m")
-        return float(found[1]) * _UNITS[found[2]]
-    return value
-
-
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-STACK_NAME = r"^[a-z0-9][a-z0-9-]{0,38}$"
-Name = Annotated[str, Field(pattern=STACK_NAME)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Ollama(_Section):
+class Ollama(Section):
     """Today's Ollama, and how the stack runs it."""
 
     url: str = Field("http://127.0.0.1:11434", description="where clients reach Ollama today")
@@ -76,7 +34,7 @@ class Ollama(_Section):
     )
 
 
-class Gateway(_Section):
+class Gateway(Section):
     """The gateway that takes Ollama's address."""
 
     listen: str = Field("127.0.0.1", description="bind address, exactly the original's")
@@ -99,7 +57,7 @@ class Gateway(_Section):
         return self
 
 
-class Images(_Section):
+class Images(Section):
     """Every image of the stack."""
 
     vllm: str = "vllm/vllm-openai:v0.30.0"
@@ -108,56 +66,16 @@ class Images(_Section):
     python: str = Field("python:3.11-slim-bookworm", description="base on which the sidecar is built")
 
 
-class Vllm(_Section):
-    """What the user says to vLLM directly; it wins over what is rendered, and is checked first."""
-
-    args: tuple[str, ...] = Field((), description="flags of `vllm serve`, one argument each")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of the container; no secrets")
-    speculative: dict[str, Any] | None = Field(None, description="--speculative-config, as a mapping")
-    chunked_prefill: bool | None = Field(None, description="vLLM's own default where it is not said")
-
-
-class Engine(_Section):
-    """One vLLM: a repository, its revision and quantisation."""
-
-    repo: str = Field(description="Hugging Face repository, or a path inside the container")
-    revision: str | None = None
-    task: Literal["generate", "embed"] = "generate"
-    quantization: str | None = Field(None, description="only when vLLM cannot read it from the repository")
-    dtype: str = "auto"
-    gpus: tuple[str, ...] = Field((), description="GPU indexes or UUIDs, one per tensor-parallel rank")
-    max_model_len: int = Field(8192, ge=128)
-    max_num_seqs: int = Field(16, ge=1)
-    max_num_batched_tokens: int | None = Field(None, ge=1)
-    kv_cache: Bytes = Field(2**30, description="absolute KV budget per GPU: --kv-cache-memory-bytes")
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="passes vLLM's start-up check")
-    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
-    enforce_eager: bool = False
-    tool_call_parser: str | None = None
-    reasoning_parser: str | None = None
-    gated: bool = Field(default=False, description="needs HF_TOKEN and an accepted licence")
-    start_timeout: Seconds = Field(1800.0, description="how long `up` waits for the engine")
-    drain: Seconds = Field(120.0, description="how long a stopping engine may finish its requests")
-    vllm: Vllm = Vllm()
-    extra_args: tuple[str, ...] = Field((), description="older name of vllm.args")
-    env: dict[str, str] = Field(default_factory=dict, description="older name of vllm.env")
-    volumes: tuple[str, ...] = ()
-    image: str | None = Field(None, description="overrides images.vllm")
-
-    @property
-    def tensor_parallel(self) -> int:
-        return max(1, len(self.gpus))
-
-
-class Route(_Section):
+class Route(Section):
     """One Ollama name and the engine that is to serve it; no engine: it stays on Ollama."""
 
     engine: Name | None = None
+    adapter: Name | None = Field(None, description="LoRA adapter of that engine which answers under this name")
     names: tuple[str, ...] = Field((), description="further names clients may use")
     kind: Literal["generate", "embedding"] = "generate"
 
 
-class TakeOver(_Section):
+class TakeOver(Section):
     """How the gateway takes the port."""
 
     drain: Seconds = Field(60.0, description="how long running answers of the original are waited for")
@@ -165,7 +83,7 @@ class TakeOver(_Section):
     redirect: bool = Field(default=True, description="use nat rules, so that nothing is refused")
 
 
-class Thresholds(_Section):
+class Thresholds(Section):
     """What a side may do before the cutover goes back by itself."""
 
     error_rate: float = Field(0.02, ge=0, le=1, description="share of requests that are not complete")
@@ -174,7 +92,7 @@ class Thresholds(_Section):
     e2e_ratio: float | None = Field(3.0, gt=0, description="vLLM's median total time over Ollama's")
 
 
-class Cutover(_Section):
+class Cutover(Section):
     """Steps of the traffic shift."""
 
     steps: tuple[Percent, ...] = (10, 50, 100)
@@ -192,7 +110,7 @@ class Cutover(_Section):
         return steps
 
 
-class Load(_Section):
+class Load(Section):
     """The load test of `up`."""
 
     users: tuple[int, ...] = (1, 5, 10)
@@ -204,7 +122,7 @@ class Load(_Section):
     error_rate: float = Field(0.0, ge=0, le=1)
 
 
-class Parity(_Section):
+class Parity(Section):
     """The smoke parity of `up`."""
 
     prompts: str | None = Field(None, description="a file of prompts instead of the built-in set")
@@ -213,7 +131,7 @@ class Parity(_Section):
     cosine: float = Field(0.99, ge=0, le=1, description="least cosine between both sides' embeddings")
 
 
-class Spec(_Section):
+class Spec(Section):
     """A whole stack."""
 
     version: Literal[1] = 1

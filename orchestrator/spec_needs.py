@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from orchestrator.spec_types import Section
 
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Symptoms(_Section):
+class Symptoms(Section):
     """The six signs of a team that has outgrown Ollama (article S3). Leave out what you do not know."""
 
     peak_hour_timeouts: bool | None = Field(None, description="timeouts at busy hours, none at night or weekends")
@@ -24,7 +22,7 @@ class Symptoms(_Section):
     parallel_streams: bool | None = Field(None, description="several clients must get their streams at once")
 
 
-class Needs(_Section):
+class Needs(Section):
     """What the service is for and what it must hold; every key is optional."""
 
     symptoms: Symptoms = Symptoms()

@@ -14,7 +14,8 @@ from typing import Any
 
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import Facts
-from orchestrator.spec import STACK_NAME, Spec, load_spec
+from orchestrator.spec import Spec, load_spec
+from orchestrator.spec_types import STACK_NAME
 
 DEFAULT_NAME = "main"
 SPEC_FILE = "migrate.yaml"

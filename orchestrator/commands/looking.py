@@ -16,7 +16,8 @@ from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts, Gpu, OllamaFacts, Traffic
 from orchestrator.observe import accesslog, factsfile, volume, watch, world
 from orchestrator.observe import docker as docker_look
-from orchestrator.spec import Spec, seconds
+from orchestrator.spec import Spec
+from orchestrator.spec_types import seconds
 
 _ENOUGH = 20            # requests, below which a log that nobody named decides nothing
 _SPAN_S = 3600.0

@@ -14,7 +14,8 @@ from orchestrator.decide.shapes import Shape, from_gguf
 from orchestrator.decide.vram import Ask, GpuBudget, Share, context_of, ollama_footprint, others_on, share_of, spread
 from orchestrator.facts import Facts, Gpu, Loaded, Model
 from orchestrator.names import canonical
-from orchestrator.spec import Engine, Spec
+from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 
 _KV_BITS = {"q8_0": 8.5, "q4_0": 4.5}
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator.spec import Engine, Spec
+from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 from orchestrator.state import EngineState, RouteState, StackState, States
 
 How = Literal["weight 0 first", "hold", "in place", "refused"]

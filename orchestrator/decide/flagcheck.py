@@ -5,7 +5,8 @@ from __future__ import annotations
 from orchestrator.decide.vllm_args import check
 from orchestrator.decide.vllm_named import named
 from orchestrator.errors import UsageError
-from orchestrator.spec import Engine, Spec
+from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 
 
 def problems(spec: Spec) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.spec import Engine, Spec
+from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 
 KEY = "MIGRATE_API_KEY"
 DEV_FILE, PROD_FILE = "litellm_config_dev.yaml", "litellm_config_prod.yaml"

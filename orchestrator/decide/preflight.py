@@ -10,7 +10,8 @@ from typing import Literal
 from orchestrator.decide import vram
 from orchestrator.decide.catalog import Entry, load
 from orchestrator.facts import Facts, Gpu
-from orchestrator.spec import Engine, Spec
+from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 
 Status = Literal["ok", "warn", "fail", "not checked"]
 IMAGE_DISK = 25 * vram.GIB      # vLLM's image unpacked, with room to unpack it

@@ -8,7 +8,8 @@ from typing import Any
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical
 from orchestrator.rendering.engine import model_of, routes_of
-from orchestrator.spec import Engine, Route, Spec
+from orchestrator.spec import Route, Spec
+from orchestrator.spec_engine import Engine
 
 # Words that stand for one token of the model itself: vLLM ends on them without being told.
 _SPECIAL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<\|?end_of_text\|?>")

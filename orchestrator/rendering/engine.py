@@ -10,7 +10,8 @@ from orchestrator.decide.vllm_args import merge
 from orchestrator.decide.vllm_named import named
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical
-from orchestrator.spec import Engine, Spec
+from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 
 _HF_HOME = "/root/.cache/huggingface"
 _VLLM_CACHE = "/root/.cache/vllm"

@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestrator.facts import Facts
 from orchestrator.rendering import configs, engine
-from orchestrator.spec import Engine, Spec
+from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 
 _DOCKERS_OWN = {"bridge", "host", "none"}  # cannot be joined under a name
 _OURS = {"OLLAMA_HOST", "OLLAMA_NOPRUNE", "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"}
