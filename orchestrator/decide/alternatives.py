@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Catalog
@@ -18,7 +19,11 @@ _WISHES = {
     "mxfp4": ("mxfp4", "int4", "nvfp4", "fp8", "int8", "bf16"),
 }
 _HOW = ("w4a16", "awq", "gptq-int4", "fp8-dynamic", "fp8")
-_NATIVE_FP8 = 8.9
+_NATIVE_FP8, _WEIGHT_ONLY_FP8, _INT8 = 8.9, 8.0, 7.5      # compute capabilities
+_QUANTISED = re.compile(
+    r"(?<![a-z0-9])(?:awq|gptq|fp8|fp4|nvfp4|mxfp[48]|int[48]|w[48]a(?:4|8|16)|[48]-?bit|bnb|quantized|quark|autoround)"
+    r"(?![a-z0-9])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ def alternatives(
     found = [_published(mapping), *_quantised(mapping)]
     usable = [one for one in found if capability >= minimum_capability(one.scheme)]
     if not any(family(one.scheme) in ("fp8", "int8") for one in usable):
-        usable += _online(mapping, capability)
+        usable += online(mapping, capability)
     wishes = _WISHES[_kind_now(quantization, catalog)] if quantization else _WISHES["bf16"]
     own = mapping.repo.partition("/")[0]
     return tuple(sorted(usable, key=lambda one: (wishes.index(family(one.scheme)), *_trust(one, own))))
@@ -72,16 +77,21 @@ def _quantised(mapping: Mapping) -> list[Alternative]:
     ]  # fmt: skip
 
 
-def _online(mapping: Mapping, capability: float) -> list[Alternative]:
-    """Return what vLLM makes of 16-bit weights while it loads them; they are downloaded whole all the same."""
-    if family(mapping.scheme) != "bf16" or mapping.task == "embed":
-        return []
+def online(mapping: Mapping, capability: float) -> list[Alternative]:
+    """Return what vLLM makes of 16-bit weights while it loads them; they are downloaded whole all the same.
+
+    Nothing for a repository whose name says that it is quantised already: vLLM refuses to quantise it again.
+    """
     repo = mapping.repo or ""
+    if not repo or family(mapping.scheme) != "bf16" or mapping.task == "embed" or _QUANTISED.search(repo):
+        return []
     if capability >= _NATIVE_FP8:
         return [Alternative(repo, "fp8", "online", "fp8", "16-bit weights, made 8-bit (FP8) on load")]
-    if capability >= 8.0:
+    if capability >= _WEIGHT_ONLY_FP8:
         why = "16-bit weights, made 8-bit (FP8) on load; this GPU keeps them so and computes in 16 bit"
         return [Alternative(repo, "fp8", "online", "fp8", why)]
+    if capability < _INT8 or mapping.numbers.moe:     # whether it takes experts too is written nowhere
+        return []
     return [Alternative(repo, "int8", "online", "int8_per_channel_weight_only", "16-bit weights, made 8-bit on load")]
 
 

@@ -179,6 +179,7 @@ def _engines(
         ask = one.share.ask
         engines[name] = _engine(mapping, one.repo) | {
             "gpus": one.gpus,
+            "quantization": one.flag or None,
             "max_model_len": ask.max_model_len,
             "max_num_seqs": ask.max_num_seqs,
             "kv_cache": one.share.kv,

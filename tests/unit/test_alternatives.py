@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from orchestrator.decide.alternatives import alternatives
+from orchestrator.decide.alternatives import alternatives, online
 from orchestrator.decide.catalog import Numbers, load
 from orchestrator.decide.mapping import Mapping, map_model
 from orchestrator.decide.recipe import recipe
@@ -86,3 +86,21 @@ def test_no_recipe_where_there_is_nothing_to_make() -> None:
     assert recipe(Mapping("x", "acme/x", "likely", kind="embedding")) == ""
     with pytest.raises(ValueError, match="W2"):
         recipe(Mapping("x", "acme/x", "likely"), "W2")
+
+
+@pytest.mark.parametrize("repo", ["acme/x-7b-AWQ", "acme/x-7b-FP8-dynamic", "acme/x_w4a16", "acme/x-int4", "acme/x-4bit",
+                                  "acme/x.NVFP4", "acme/x-GPTQ-Int4"])  # fmt: skip
+def test_what_is_quantised_already_is_not_quantised_again_on_load(repo: str) -> None:
+    assert online(Mapping("x:7b", repo, "given"), 9.0) == []
+
+
+@pytest.mark.parametrize("repo", ["acme/x-7b", "acme/print4you", "/models/w4", "acme/bitter-8b"])
+def test_sixteen_bit_weights_can_be_quantised_on_load(repo: str) -> None:
+    assert [one.flag for one in online(Mapping("x:7b", repo, "given"), 9.0)] == ["fp8"]
+
+
+def test_nothing_is_made_of_experts_on_turing_nor_below_it() -> None:
+    experts = Mapping("x", "acme/x", "likely", numbers=Numbers(experts=8))
+    assert online(experts, 7.5) == []
+    assert [one.flag for one in online(experts, 8.0)] == ["fp8"]
+    assert online(Mapping("x", "acme/x", "likely"), 7.0) == []

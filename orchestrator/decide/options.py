@@ -1,0 +1,147 @@
+"""Ways to run a model on the GPUs that are there, the most wanted first: whose weights, made how, split over which."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from orchestrator.decide.alternatives import online
+from orchestrator.decide.mapping import Mapping
+from orchestrator.decide.vram import Ask, family, gib, minimum_capability
+from orchestrator.facts import Gpu
+
+ORDER = ("bf16", "mxfp4", "fp8", "int8", "int4", "nvfp4")
+LEAN_CONTEXT = 8192     # up to here speed is given up before context
+FP8_CACHE = 8.9         # compute capability from which vLLM's own kernels read an 8-bit cache
+_FEW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One way. `flag`: vLLM's --quantization where 16-bit weights are quantised while they load, else empty."""
+
+    repo: str
+    scheme: str
+    gpus: tuple[str, ...]
+    ask: Ask
+    why: tuple[str, ...]
+    flag: str = ""
+
+    @property
+    def loading(self) -> int:
+        """Bytes per GPU while weights load, before there is any cache: more than afterwards only with `flag`.
+
+        vLLM 0.32 makes FP8 one layer at a time (vllm#31914: peak near the 8-bit size); two layers at 16 bit are
+        kept free for it. Nobody has published the same for the other schemes, so they get the whole 16 bit.
+        """
+        if not self.flag:
+            return self.ask.weights()
+        wide = replace(self.ask, scheme="bf16").weights()
+        if self.flag != "fp8":
+            return wide
+        return min(wide, self.ask.weights() + math.ceil(2 * wide / max(1, self.ask.numbers.layers or 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The GPUs as they are while engines are being placed. `room`: bytes that are free on one of them."""
+
+    gpus: dict[str, Gpu]
+    home: tuple[str, ...]
+    room: Callable[[str], int]
+    start: str = "bf16"     # the largest kind of weights to try
+
+
+def options(mapping: Mapping, site: Site, length: int, max_num_seqs: int) -> Iterator[Option]:
+    """Yield ways to run a model: own GPU before a shared one, less loss before more, quantised on load last."""
+    ask = Ask(mapping.model, mapping.numbers, mapping.scheme, mapping.task, length, max_num_seqs)
+    apart = [gpu for gpu in site.gpus if gpu not in site.home]
+    for gpus, sharing in ((apart, False), (list(site.gpus), True)):
+        for repo, scheme, flag, floor in ways(mapping, site.start):
+            able = [gpu for gpu in gpus if floor <= site.gpus[gpu].compute_capability]
+            able = [gpu for gpu in able if not flag or _makes(mapping, site.gpus[gpu], flag)]
+            for group in _groups(able, site, mapping):
+                if sharing and not set(group) & set(site.home):
+                    continue
+                base = replace(ask, scheme=scheme, tensor_parallel=len(group))
+                yield _said(Option(repo, scheme, group, base, (), flag), mapping, sharing=sharing)
+    yield from _lean(mapping, site, ask) if length <= LEAN_CONTEXT else ()
+
+
+def _lean(mapping: Mapping, site: Site, ask: Ask) -> Iterator[Option]:
+    """Yield the last resorts: the smallest weights a GPU can run with an 8-bit cache, then without CUDA graphs."""
+    for eager in (False, True):
+        few = min(_FEW, ask.max_num_seqs) if eager else ask.max_num_seqs
+        for gpu in sorted(site.gpus, key=lambda gpu: gpu in site.home):
+            have = site.gpus[gpu].compute_capability
+            able = [one for one in ways(mapping, site.start)
+                    if one[3] <= have and (not one[2] or _makes(mapping, site.gpus[gpu], one[2]))]  # fmt: skip
+            cache = "fp8" if have >= FP8_CACHE and not ask.numbers.mla else "auto"
+            if not able or (cache == "auto" and not eager):
+                continue
+            repo, scheme, flag, _ = max(able, key=lambda one: ORDER.index(family(one[1])))
+            lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=few)
+            told = " and ".join([*(["8-bit cache"] if cache == "fp8" else []), *(["no CUDA graphs"] if eager else [])])
+            told += ": less accuracy or speed, so that it fits"
+            one = _said(Option(repo, scheme, (gpu,), lean, (), flag), mapping, sharing=gpu in site.home)
+            yield replace(one, why=(*one.why, told))
+
+
+def ways(mapping: Mapping, start: str = "bf16") -> list[tuple[str, str, str, float]]:
+    """Return (repository, scheme, flag, compute capability): as it is, one per smaller kind, then made on load."""
+    made = [(one.repo, one.scheme, one.flag) for capability in (8.0, 7.5) for one in online(mapping, capability)]
+    able = [*((repo, scheme, "") for repo, scheme in published(mapping)), *made]
+    small = [one for one in able if ORDER.index(family(one[1])) >= ORDER.index(start)]
+    found = small or [*able[: len(able) - len(made)][-1:], *made]
+    return [(*one, 7.5 if one[2] else minimum_capability(one[1])) for one in dict.fromkeys(found)]
+
+
+def _makes(mapping: Mapping, gpu: Gpu, flag: str) -> bool:
+    """Tell whether this is what this GPU would make of 16-bit weights; nothing where smaller ones are published."""
+    usable = [one for one in published(mapping)[1:] if minimum_capability(one[1]) <= gpu.compute_capability]
+    return not usable and any(one.flag == flag for one in online(mapping, gpu.compute_capability))
+
+
+def published(mapping: Mapping) -> list[tuple[str, str]]:
+    """Return the repository as it is, then one per smaller kind of weights; the first named of each kind."""
+    found = {family(mapping.scheme): (mapping.repo or "", mapping.scheme)}
+    if mapping.confidence != "given":
+        own = (mapping.repo or "").partition("/")[0]
+        for repo, scheme in sorted(mapping.quantized, key=lambda item: _trust(item[0], item[1], own)):
+            found.setdefault(family(scheme), (repo, scheme))
+    return [found[kind] for kind in ORDER if kind in found]
+
+
+def _trust(repo: str, scheme: str, own: str) -> tuple[int, int]:
+    """Order repositories of one kind: the author's own, then known quantisers; w4a16 before AWQ before GPTQ."""
+    owner = repo.partition("/")[0]
+    who = 0 if owner == own else 1 if owner in ("RedHatAI", "nvidia") else 2 if owner == "hugging-quants" else 3
+    how = ("w4a16", "awq", "gptq-int4", "fp8-dynamic", "fp8")
+    return who, how.index(scheme) if scheme in how else len(how)
+
+
+def _groups(able: list[str], site: Site, mapping: Mapping) -> list[tuple[str, ...]]:
+    """Return single GPUs, the roomiest first, then sets of equal whole GPUs for tensor parallelism (never MIG)."""
+    roomy = sorted(able, key=lambda gpu: -site.room(gpu))
+    groups: list[tuple[str, ...]] = [(gpu,) for gpu in roomy]
+    heads = mapping.numbers.heads or 0
+    for size in (2, 4, 8):
+        unsplit = [gpu for gpu in roomy if not site.gpus[gpu].mig]
+        equal = [gpu for gpu in unsplit if site.gpus[gpu].total == site.gpus[unsplit[0]].total]
+        if len(equal) >= size and heads and heads % size == 0:
+            groups.append(tuple(sorted(equal[:size])))
+    return groups
+
+
+def _said(option: Option, mapping: Mapping, *, sharing: bool) -> Option:
+    where = "shares a GPU with Ollama" if sharing else "has a GPU apart from Ollama's"
+    if len(option.gpus) > 1:
+        where += f"; split over {len(option.gpus)} GPUs"
+    what = f"{option.scheme} weights, as the published ones do not fit"
+    if option.flag:
+        peak = f"at most {gib(option.loading)} while they load"
+        what = f"16-bit weights, made 8-bit on load (--quantization {option.flag}, {peak}): no smaller ones fit here"
+    elif option.repo == mapping.repo:
+        what = "weights as published"
+    return replace(option, why=(where, what))
