@@ -33,7 +33,7 @@ def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> di
     if spec.ollama.pinned:
         files["preload/config.json"] = document(configs.preload(spec, facts))
     for name in spec.engines:
-        files[f"engine/{name}.json"] = document(configs.start(spec, name, facts))
+        files |= {f"engine/{one}.json": document(start) for one, start in configs.start(spec, name, facts).items()}
     return dict(sorted(files.items()))
 
 
@@ -122,4 +122,5 @@ def _replace(path: Path, text: str, mode: int) -> None:
 
 
 services = stack.services
+engine_services = stack.engine_services
 served_names = engine.served_names

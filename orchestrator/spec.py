@@ -16,6 +16,8 @@ from orchestrator.spec_engine import Engine
 from orchestrator.spec_needs import Needs
 from orchestrator.spec_types import Name, Percent, Port, Seconds, Section
 
+_MOST_REPLICAS = 16  # as the field says
+
 
 class Ollama(Section):
     """Today's Ollama, and how the stack runs it."""
@@ -159,6 +161,15 @@ class Spec(Section):
         """Routes that move to an engine, in the file's order."""
         return {model: route for model, route in self.routes.items() if route.engine}
 
+    def replicas(self, engine: str) -> tuple[str, ...]:
+        """Names of an engine's copies; the first bears the engine's own, so that a second leaves it alone."""
+        return replica_names(engine, self.engines[engine].replicas)
+
+
+def replica_names(engine: str, count: int) -> tuple[str, ...]:
+    """Return NAME, NAME-2, NAME-3 and so on."""
+    return (engine, *(f"{engine}-{at}" for at in range(2, count + 1)))
+
 
 def cross_problems(data: dict[str, Any]) -> list[str]:
     """Return what does not fit together in the file; works on raw data, so that it adds to other errors."""
@@ -192,6 +203,26 @@ def _engine_problems(engines: dict[str, Any], routes: dict[str, Any], accelerato
             problems.append(f"engines/{name}/gpus: name at least one GPU, or set accelerator: cpu")
         if accelerator == "cpu" and engine.get("gpus"):
             problems.append(f"engines/{name}/gpus: accelerator is cpu, so leave it out")
+        problems += _replica_problems(str(name), engine, engines)
+    return problems
+
+
+def _replica_problems(name: str, engine: dict[str, Any], engines: dict[str, Any]) -> list[str]:
+    count, gpus = engine.get("replicas", 1), engine.get("gpus")
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 < count <= _MOST_REPLICAS:
+        return []  # told by its own field, or nothing to divide
+    problems = [
+        f"engines/{other}: replica {at} of {name!r} would bear this name, so rename one of them"
+        for at, other in enumerate(replica_names(name, count), 1) if at > 1 and other in engines
+    ]  # fmt: skip
+    if isinstance(gpus, list | tuple) and gpus:
+        if len(gpus) % count:
+            problems.append(
+                f"engines/{name}/replicas: {len(gpus)} GPU{'s' * (len(gpus) > 1)} cannot be divided equally among "
+                f"{count} replicas, so name {count} GPUs or a multiple of {count}"
+            )
+        if len({str(gpu) for gpu in gpus}) < len(gpus):
+            problems.append(f"engines/{name}/gpus: a GPU is named twice, and each replica needs its own")
     return problems
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical
 from orchestrator.rendering.engine import model_of, routes_of
 from orchestrator.spec import Route, Spec
-from orchestrator.spec_engine import Engine
 
 # Words that stand for one token of the model itself: vLLM ends on them without being told.
 _SPECIAL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<\|?end_of_text\|?>")
@@ -30,17 +30,29 @@ def host(spec: Spec, service: str) -> str:
     return f"{project(spec)}-{service}"
 
 
-def engine_host(spec: Spec, engine: str) -> str:
-    return f"{host(spec, f'vllm-{engine}')}:8000"
+def engine_host(spec: Spec, replica: str) -> str:
+    return f"{host(spec, f'vllm-{replica}')}:8000"
 
 
-def shares_gpu(spec: Spec, engine: Engine, facts: Facts | None) -> bool:
-    """Tell whether an engine lives on a GPU (or, without GPUs, in the memory) that Ollama uses too."""
+def several(spec: Spec) -> dict[str, list[str]]:
+    """Return the replicas of each engine that has more than one."""
+    return {name: list(spec.replicas(name)) for name, engine in spec.engines.items() if engine.replicas > 1}
+
+
+def slices(spec: Spec, name: str) -> dict[str, list[str]]:
+    """Return the GPUs of each replica of an engine."""
+    engine = spec.engines[name]
+    size = len(engine.gpus) // engine.replicas
+    return {one: list(engine.gpus[at * size : (at + 1) * size]) for at, one in enumerate(spec.replicas(name))}
+
+
+def shares_gpu(spec: Spec, gpus: Sequence[str], facts: Facts | None) -> bool:
+    """Tell whether one of these GPUs (or, without GPUs, the memory) is used by Ollama too."""
     if spec.accelerator == "cpu":
         return True
     same = {gpu.uuid: gpu.index for gpu in facts.gpus} if facts else {}
     ollama = {same.get(gpu, gpu) for gpu in spec.ollama.gpus}
-    return bool(ollama & {same.get(gpu, gpu) for gpu in engine.gpus})
+    return bool(ollama & {same.get(gpu, gpu) for gpu in gpus})
 
 
 def plays_direct(spec: Spec, name: str, facts: Facts | None) -> bool:
@@ -88,7 +100,8 @@ def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, A
         "role": role,
         "ollama": f"{host(spec, 'ollama')}:11434",
         "adapter": f"{host(spec, 'adapter')}:8080",
-        "engines": {name: engine_host(spec, name) for name in spec.engines},
+        "engines": {one: engine_host(spec, one) for name in spec.engines for one in spec.replicas(name)},
+        **({"replicas": several(spec)} if several(spec) else {}),
         "routes": routes,
     }
 
@@ -108,10 +121,12 @@ def adapter(spec: Spec, facts: Facts | None) -> dict[str, Any]:
 def _adapter_route(spec: Spec, name: str, route: Route, model: Model | None) -> dict[str, Any]:
     known = model or Model(name=name)
     engine = spec.engines[route.engine or ""]
+    urls = {one: f"http://{engine_host(spec, one)}" for one in several(spec).get(route.engine or "", [])}
     default = ("embedding",) if route.kind == "embedding" else ("completion",)
     return {
         "engine": route.engine,
         "url": f"http://{engine_host(spec, route.engine or '')}",
+        **({"replicas": urls} if urls else {}),
         "served": name,
         "names": _aliases(spec, name, route),
         "digest": known.digest,
@@ -136,6 +151,7 @@ def guard(spec: Spec) -> dict[str, Any]:
             "routes": [canonical(route) for route in routes],
             "kind": "embedding" if engine.task == "embed" else "generate",
             "start_s": round(engine.start_timeout),
+            **({"replicas": list(spec.replicas(name))} if engine.replicas > 1 else {}),
         }
     return {
         "gateway": f"http://{host(spec, 'gateway')}:9180",
@@ -161,16 +177,19 @@ def preload(spec: Spec, facts: Facts | None) -> dict[str, Any]:
     return {"ollama": f"http://{host(spec, 'ollama')}:11434", "interval_s": 5, "models": models}
 
 
-def start(spec: Spec, name: str, facts: Facts | None) -> dict[str, Any]:
-    """Return an engine's start.json: what its wrapper waits for before it runs vLLM."""
-    engine = spec.engines[name]
+def start(spec: Spec, name: str, facts: Facts | None) -> dict[str, dict[str, Any]]:
+    """Return the start.json of each replica of an engine: what its wrapper waits for before it runs vLLM."""
+    return {one: _start(spec, name, one, gpus, facts) for one, gpus in slices(spec, name).items()}
+
+
+def _start(spec: Spec, name: str, replica: str, gpus: list[str], facts: Facts | None) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": replica,
         "ollama": f"http://{host(spec, 'ollama')}:11434",
-        "pinned": list(spec.ollama.pinned) if shares_gpu(spec, engine, facts) else [],
-        "gpus": list(engine.gpus),
+        "pinned": list(spec.ollama.pinned) if shares_gpu(spec, gpus, facts) else [],
+        "gpus": gpus,
         "accelerator": spec.accelerator,
         "lock_dir": "/run/migrate-gpu",
         "ready": "http://127.0.0.1:8000/health",
-        "timeout_s": round(engine.start_timeout),
+        "timeout_s": round(spec.engines[name].start_timeout),
     }

@@ -24,7 +24,7 @@ def context(spec: Spec, facts: Facts | None) -> dict[str, Any]:
         "ollama": _ollama(spec),
         "gateway": _gateway(spec),
         "preloads": bool(spec.ollama.pinned),
-        "engines": [_engine(spec, name, facts) for name in spec.engines],
+        "engines": [one for name in spec.engines for one in _engines(spec, name, facts)],
         "volumes": _named(spec),
         "token_file": configs.TOKEN_FILE,
         "host": {name: configs.host(spec, name) for name in ("ollama", "gateway", "adapter", "guard", "preload")},
@@ -33,7 +33,10 @@ def context(spec: Spec, facts: Facts | None) -> dict[str, Any]:
 
 def eager(spec: Spec, facts: Facts | None) -> dict[str, Any]:
     """Return the values of compose.eager.yaml.j2: the whole command again, as an override replaces a list."""
-    commands = {f"vllm-{name}": engine.command(spec, name, facts, eager=True) for name in spec.engines}
+    commands = {
+        service: engine.command(spec, name, facts, eager=True)
+        for name in spec.engines for service in engine_services(spec, name)
+    }  # fmt: skip
     return {"stack": spec.name, "commands": commands}
 
 
@@ -41,7 +44,12 @@ def services(spec: Spec) -> list[str]:
     """Return the services of a stack in the order in which they start."""
     always = ["ollama", "gateway", "adapter", "guard"]
     pinned = ["preload"] if spec.ollama.pinned else []
-    return [*always, *pinned, *(f"vllm-{name}" for name in spec.engines)]
+    return [*always, *pinned, *(service for name in spec.engines for service in engine_services(spec, name))]
+
+
+def engine_services(spec: Spec, name: str) -> list[str]:
+    """Return the services of an engine's replicas."""
+    return [f"vllm-{one}" for one in spec.replicas(name)]
 
 
 def _ollama(spec: Spec) -> dict[str, Any]:
@@ -79,16 +87,22 @@ def _gateway(spec: Spec) -> dict[str, Any]:
     }
 
 
+def _engines(spec: Spec, name: str, facts: Facts | None) -> list[dict[str, Any]]:
+    """Return an engine's replicas: the same vLLM on different GPUs."""
+    same = _engine(spec, name, facts)
+    return [
+        {"name": one, "host": configs.host(spec, f"vllm-{one}"), "gpus": gpus, **same}
+        for one, gpus in configs.slices(spec, name).items()
+    ]
+
+
 def _engine(spec: Spec, name: str, facts: Facts | None) -> dict[str, Any]:
     one: Engine = spec.engines[name]
     return {
-        "name": name,
-        "host": configs.host(spec, f"vllm-{name}"),
         "image": one.image or spec.images.vllm,
         "command": engine.command(spec, name, facts),
         "env": engine.environment_of(spec, one),
         "volumes": engine.volumes_of(one),
-        "gpus": list(one.gpus),
         "shm": "8gb" if one.tensor_parallel > 1 else "1gb",
         "start_period": f"{math.ceil(one.start_timeout)}s",
         "grace": f"{math.ceil(one.drain) + 30}s",
