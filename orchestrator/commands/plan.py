@@ -20,7 +20,6 @@ from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
 from orchestrator.decide.budget import Running
-from orchestrator.decide.changes import changes
 from orchestrator.decide.planning import Planned, decide_plan
 from orchestrator.decide.propose import Proposal
 from orchestrator.decide.specfile import spec_to_yaml
@@ -30,6 +29,7 @@ from orchestrator.facts import Facts
 from orchestrator.flags import Common
 from orchestrator.names import canonical
 from orchestrator.observe import hub as hub_look
+from orchestrator.plan.edits import changes
 from orchestrator.spec import Spec
 from orchestrator.workspace import SPEC_FILE, Workspace
 

@@ -13,7 +13,6 @@ from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, outlook
 from orchestrator.decide import notice as notes
 from orchestrator.decide.budget import Proof
-from orchestrator.decide.changes import Change
 from orchestrator.decide.hostmemory import Wish, host_budget
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
@@ -21,6 +20,7 @@ from orchestrator.decide.propose import Proposal
 from orchestrator.decide.verdict.text import headline, tuning_lines, verdict_lines
 from orchestrator.facts import Facts, Traffic
 from orchestrator.plan import Plan
+from orchestrator.plan.edits import Change
 from orchestrator.spec import Spec
 from orchestrator.workspace import Workspace, near
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.decide.changes import changes
+from orchestrator.plan.edits import changes
 from orchestrator.spec import parse_spec
 from orchestrator.state import EngineState, RouteState, StackState, States
 
