@@ -48,8 +48,20 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds memory of a GPU; `bytes` is None where the driver does not tell (WSL2, containers)."""
+
+    pid: int
+    name: str = ""
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
-    """One NVIDIA GPU as NVML reports it; sizes in bytes."""
+    """One NVIDIA GPU, or one MIG instance of it, as NVML reports it; sizes in bytes.
+
+    `total` is what CUDA programs see: without what driver and ECC reserve, which `reserved` holds.
+    """
 
     index: str
     uuid: str
@@ -61,6 +73,11 @@ class Gpu:
     mig: bool = False           # this is a MIG instance, not a whole GPU
     display: bool = False       # a screen hangs on it: its use of memory moves
     vendor: str = "nvidia"      # or amd, apple: seen, not used
+    profile: str = ""           # of a MIG instance, such as 3g.40gb
+    parent: str = ""            # of a MIG instance: the UUID of the whole GPU
+    reserved: int = 0           # what driver and ECC keep
+    unified: bool = False       # shares its memory with the host (GB10, Jetson)
+    holders: tuple[Holder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +182,39 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class HubFact:
+    """One repository as it was seen. `state` is one of decide/hubfact.py's words; `said` is the sentence for users.
+
+    weights: bytes of its safetensors files, None where nobody told; config: its config.json, empty if unread.
+    """
+
+    repo: str
+    state: str
+    said: str
+    config: dict[str, Any] = field(default_factory=dict)
+    weights: int | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DockerFacts:
     engine: str
     compose: str
     problem: str = ""       # why Docker cannot be used, if it cannot
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """A LoRA adapter that the stack file names. `config`: its adapter_config.json, as far as it matters."""
+
+    engine: str
+    name: str
+    where: str                  # directory or repository, as the file says it
+    config: dict[str, Any] = field(default_factory=dict)
+    size: int | None = None     # bytes of its weights
+    tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)   # module -> rank, in, out; where they were read
+    problem: str = ""           # why it cannot be served, if that was seen
+    doubt: str = ""             # why nobody looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +230,7 @@ class Facts:
     host: Host = field(default_factory=Host)
     traffic: Traffic = field(default_factory=Traffic)
     callers: tuple[Caller, ...] = ()
+    gpu_notes: tuple[str, ...] = ()     # what NVML said of GPUs that are not listed, or not as they seem
     proxy: str = ""         # what stands in front of Ollama with authentication, if that was noticed
+    hub: tuple[HubFact, ...] = ()       # the repositories that were looked at; empty: not checked
+    adapters: tuple[AdapterFacts, ...] = ()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator.standin.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 DRIVER_NOT_LOADED = "9"
+CASES = Path(os.environ.get("MIGRATE_CASES", ROOT / "tests" / "cases")) / "nvml"
 ASK = """
 import dataclasses, json
 from orchestrator.clients.gpu import look
@@ -96,3 +99,21 @@ def test_no_driver(tmp_path: Path) -> None:
     seen = look(tmp_path)
     assert seen["gpus"] == []
     assert seen["problem"] == "no NVIDIA driver on this machine (libnvidia-ml.so.1 is missing)"
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_driver_and_its_gpus(library: Path, ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = yaml.safe_load(path.read_text(encoding="utf-8"))
+    monkeypatch.setenv("STANDIN_GPUS", case["gpus"])
+    ledger.gpus()
+    seen = look(library, STANDIN_NVML=case["nvml"], STANDIN_NVML_CAPABILITY=str(case.get("capability", "")))
+    wanted = case["expect"]
+    got = [{key: one[key] for key in want} for one, want in zip(seen["gpus"], wanted["gpus"], strict=True)]
+    assert got == wanted["gpus"]
+    if "notes" in wanted:
+        assert len(seen["notes"]) == len(wanted["notes"]), seen["notes"]
+        assert all(map(re.search, wanted["notes"], seen["notes"])), seen["notes"]
+    assert {key: seen[key] for key in ("driver", "cuda") if key in wanted} == {
+        key: wanted[key] for key in ("driver", "cuda") if key in wanted}
+    assert wanted.get("problem", "") in seen["problem"]
+    assert bool(seen["problem"]) == (not seen["gpus"])

@@ -4,6 +4,19 @@
  *   STANDIN_LEDGER           the ledger's folder; without a ledger.json in it there is no GPU
  *   STANDIN_NVML_ERROR       an NVML return code with which nvmlInit fails (9: driver not loaded)
  *   STANDIN_NVML_CAPABILITY  compute capability, 8.9 by default
+ *   STANDIN_NVML             how this driver and its GPUs differ, as words `key=value`; `_` in a value is a space
+ *
+ * Keys, where 1 is a GPU's number and 1.0 its first MIG instance; sizes in bytes:
+ *
+ *   cuda=12080 driver=…            what the driver says of itself
+ *   error.CALL=3                   every nvmlCALL fails with this code (13: the library has no such function)
+ *   1.error.CALL=15 1.0.error.…    for this GPU or instance alone
+ *   1.display=1 1.screen=1         a display is active; a screen is plugged in
+ *   1.virtual=2                    nvmlGpuVirtualizationMode_t: 2 is a vGPU inside a VM
+ *   1.reserved=536870912           what driver and ECC keep (1.0.reserved too)
+ *   1.procs=812:/usr/bin/ollama:1073741824,900:Xorg:-    pid, name, bytes or - (1.0.procs too); 1.drawn=… for graphics
+ *   1.mig=1 1.migs=7               MIG is on; how many instances it may have
+ *   1.0.uuid=… 1.0.total=… 1.0.used=… 1.0.name=… 1.0.gi=1 1.0.ci=0 1.0.slices=3 1.0.compute=3 1.0.mb=40192
  *
  * Declares what it uses of the C library, so that a compiler without its headers (tcc alone) will do. */
 
@@ -18,13 +31,23 @@ extern long read(int, void *, size_t);
 extern unsigned long long strtoull(const char *, char **, int);
 extern double strtod(const char *, char **);
 
-enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, TOO_SMALL = 7, MOST = 16 };
+enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, MISMATCH = 25 };
+enum { MOST = 16, INSTANCES = 8, PROCESSES = 64 };
 enum { EXPIRY_S = 3 }; /* as in orchestrator/standin/ledger.py */
 
-typedef struct { char index[16], uuid[96], name[96]; unsigned long long total, used; unsigned processes; } Gpu;
-typedef struct { unsigned long long total, free, used; } Memory;
+typedef unsigned long long Bytes;
+/* A GPU, or with `parent` one of its MIG instances; `key` is what STANDIN_NVML calls it. */
+typedef struct Gpu {
+  char index[16], uuid[96], name[96], key[48];
+  Bytes total, used;
+  unsigned processes;
+  struct Gpu *parent;
+} Gpu;
+typedef struct { Bytes total, free, used; } Memory;
+typedef struct { unsigned version; Bytes total, reserved, free, used; } MemoryV2;
+typedef struct { unsigned sms, copies, decoders, encoders, jpegs, ofas, slices, compute; Bytes mb; } Attributes;
 
-static Gpu gpus[MOST];
+static Gpu gpus[MOST], migs[MOST][INSTANCES];
 static unsigned count;
 static int ready;
 static char text[1 << 18];
@@ -46,6 +69,38 @@ static void word(char *from, char *to, size_t size) {
   if (!from || *from != '"' || !(end = strchr(from + 1, '"'))) return;
   if ((size_t)(end - from) <= size) { strncpy(to, from + 1, end - from - 1); to[end - from - 1] = 0; }
 }
+
+/* Copy what STANDIN_NVML says of `owner.key`, or of `key` where there is no owner; 0 where it says nothing. */
+static int said(const char *owner, const char *key, char *to, size_t size) {
+  char *all = getenv("STANDIN_NVML"), *at, wanted[160];
+  size_t i = 0, length;
+  snprintf(wanted, sizeof wanted, "%s%s%s=", owner, *owner ? "." : "", key);
+  length = strlen(wanted);
+  for (at = all; at && (at = strstr(at, wanted)); at++) {
+    if (at != all && at[-1] != ' ' && at[-1] != '\n') continue;
+    for (at += length; at[i] && at[i] != ' ' && at[i] != '\n' && i + 1 < size; i++) to[i] = at[i] == '_' ? ' ' : at[i];
+    to[i] = 0;
+    return 1;
+  }
+  to[0] = 0;
+  return 0;
+}
+
+static Bytes number(const char *owner, const char *key, Bytes otherwise) {
+  char found[64];
+  return said(owner, key, found, sizeof found) ? strtoull(found, 0, 10) : otherwise;
+}
+
+/* The code with which a call fails, by the GPU or by the whole driver. */
+static int failure(Gpu *gpu, const char *call) {
+  char key[96];
+  int code = 0;
+  snprintf(key, sizeof key, "error.%s", call);
+  if (gpu) code = (int)number(gpu->key, key, 0);
+  return code ? code : (int)number("", key, 0);
+}
+
+#define FAIL(gpu, call) do { int code = failure(gpu, call); if (code) return code; } while (0)
 
 static int read_ledger(void) {
   char path[4096];
@@ -74,6 +129,8 @@ static void count_gpus(char *from, char *end) {
     word(value(at, end, "name"), gpu->name, sizeof gpu->name);
     gpu->total = strtoull(value(at, end, "total"), 0, 10);
     gpu->used = gpu->processes = 0;
+    gpu->parent = 0;
+    snprintf(gpu->key, 12, "%u", count - 1);
   }
 }
 
@@ -129,38 +186,155 @@ int nvmlShutdown(void) {
 }
 
 const char *nvmlErrorString(int code) {
-  return code == 9 ? "Driver Not Loaded" : code == UNINITIALIZED ? "Uninitialized" : "Unknown Error";
+  switch (code) {
+    case UNINITIALIZED: return "Uninitialized";
+    case UNSUPPORTED: return "Not Supported";
+    case 4: return "Insufficient Permissions";
+    case NOT_FOUND: return "Not Found";
+    case 9: return "Driver Not Loaded";
+    case 13: return "Function Not Found";
+    case 15: return "GPU is lost";
+    case 16: return "GPU requires reset";
+    case 18: return "RM has detected an NVML/RM version mismatch.";
+    default: return "Unknown Error";
+  }
 }
 
-int nvmlSystemGetDriverVersion(char *version, unsigned size) { return copy("580.95.05", version, size); }
+int nvmlSystemGetDriverVersion(char *version, unsigned size) {
+  char given[64];
+  FAIL(0, "SystemGetDriverVersion");
+  return copy(said("", "driver", given, sizeof given) ? given : "580.95.05", version, size);
+}
 
-int nvmlDeviceGetCount_v2(unsigned *number) {
+static int cuda(const char *call, int *version) {
+  FAIL(0, call);
+  *version = (int)number("", "cuda", 13000);
+  return OK;
+}
+
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { return cuda("SystemGetCudaDriverVersion_v2", version); }
+int nvmlSystemGetCudaDriverVersion(int *version) { return cuda("SystemGetCudaDriverVersion", version); }
+
+int nvmlDeviceGetCount_v2(unsigned *found) {
   if (!ready) return UNINITIALIZED;
-  *number = count;
+  FAIL(0, "DeviceGetCount");
+  *found = count;
   return OK;
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Gpu **gpu) {
   if (!ready) return UNINITIALIZED;
   if (index >= count) return INVALID;
+  FAIL(&gpus[index], "DeviceGetHandleByIndex");
   *gpu = &gpus[index];
   return OK;
 }
 
-int nvmlDeviceGetUUID(Gpu *gpu, char *uuid, unsigned size) { return copy(gpu->uuid, uuid, size); }
-int nvmlDeviceGetName(Gpu *gpu, char *name, unsigned size) { return copy(gpu->name, name, size); }
+int nvmlDeviceGetUUID(Gpu *gpu, char *uuid, unsigned size) {
+  FAIL(gpu, "DeviceGetUUID");
+  return copy(gpu->uuid, uuid, size);
+}
+
+int nvmlDeviceGetName(Gpu *gpu, char *name, unsigned size) {
+  FAIL(gpu, "DeviceGetName");
+  return copy(gpu->name, name, size);
+}
+
+static Bytes reserved(Gpu *gpu) { return number(gpu->key, "reserved", 0); }
+
+/* What is used without the reserve, which the first version of the call counts as used. */
+static Bytes used(Gpu *gpu) {
+  Bytes room;
+  if (!gpu->parent) look();
+  room = gpu->total - reserved(gpu);
+  return gpu->used < room ? gpu->used : room;
+}
 
 int nvmlDeviceGetMemoryInfo(Gpu *gpu, Memory *memory) {
-  look();
+  FAIL(gpu, "DeviceGetMemoryInfo");
   memory->total = gpu->total;
-  memory->used = gpu->used < gpu->total ? gpu->used : gpu->total;
+  memory->used = used(gpu) + reserved(gpu);
   memory->free = memory->total - memory->used;
+  return OK;
+}
+
+int nvmlDeviceGetMemoryInfo_v2(Gpu *gpu, MemoryV2 *memory) {
+  if (memory->version != (sizeof *memory | 2U << 24)) return MISMATCH;
+  FAIL(gpu, "DeviceGetMemoryInfo_v2");
+  FAIL(gpu, "DeviceGetMemoryInfo");
+  memory->total = gpu->total;
+  memory->reserved = reserved(gpu);
+  memory->used = used(gpu);
+  memory->free = memory->total - memory->used - memory->reserved;
+  return OK;
+}
+
+static int flag(Gpu *gpu, const char *call, const char *key, unsigned *value) {
+  FAIL(gpu, call);
+  *value = (unsigned)number(gpu->key, key, 0);
+  return OK;
+}
+
+int nvmlDeviceGetDisplayActive(Gpu *gpu, unsigned *on) { return flag(gpu, "DeviceGetDisplayActive", "display", on); }
+int nvmlDeviceGetDisplayMode(Gpu *gpu, unsigned *on) { return flag(gpu, "DeviceGetDisplayMode", "screen", on); }
+int nvmlDeviceGetVirtualizationMode(Gpu *gpu, unsigned *mode) {
+  return flag(gpu, "DeviceGetVirtualizationMode", "virtual", mode);
+}
+
+int nvmlDeviceGetMigMode(Gpu *gpu, unsigned *now, unsigned *pending) {
+  char given[8];
+  FAIL(gpu, "DeviceGetMigMode");
+  if (!said(gpu->key, "mig", given, sizeof given)) return UNSUPPORTED; /* as a GPU without MIG */
+  *now = *pending = atoi(given);
+  return OK;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(Gpu *gpu, unsigned *most) {
+  FAIL(gpu, "DeviceGetMaxMigDeviceCount");
+  *most = (unsigned)number(gpu->key, "migs", 7);
+  return OK;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(Gpu *gpu, unsigned at, Gpu **instance) {
+  Gpu *mine;
+  FAIL(gpu, "DeviceGetMigDeviceHandleByIndex");
+  if (at >= INSTANCES) return INVALID;
+  mine = &migs[gpu - gpus][at];
+  snprintf(mine->key, sizeof mine->key, "%.12s.%u", gpu->key, at);
+  if (!said(mine->key, "uuid", mine->uuid, sizeof mine->uuid)) return NOT_FOUND;
+  FAIL(mine, "DeviceGetMigDeviceHandleByIndex");
+  if (!said(mine->key, "name", mine->name, sizeof mine->name)) copy(gpu->name, mine->name, sizeof mine->name);
+  mine->total = number(mine->key, "total", 0);
+  mine->used = number(mine->key, "used", 0);
+  mine->processes = 0;
+  mine->parent = gpu;
+  *instance = mine;
+  return OK;
+}
+
+static int instance(Gpu *gpu, const char *call, const char *key, unsigned *value) {
+  if (!gpu->parent) return INVALID;
+  return flag(gpu, call, key, value);
+}
+
+int nvmlDeviceGetGpuInstanceId(Gpu *gpu, unsigned *id) { return instance(gpu, "DeviceGetGpuInstanceId", "gi", id); }
+int nvmlDeviceGetComputeInstanceId(Gpu *gpu, unsigned *id) {
+  return instance(gpu, "DeviceGetComputeInstanceId", "ci", id);
+}
+
+int nvmlDeviceGetAttributes_v2(Gpu *gpu, Attributes *found) {
+  FAIL(gpu, "DeviceGetAttributes");
+  if (!gpu->parent) return UNSUPPORTED;
+  found->slices = (unsigned)number(gpu->key, "slices", 1);
+  found->compute = (unsigned)number(gpu->key, "compute", found->slices);
+  found->mb = number(gpu->key, "mb", gpu->total >> 20);
   return OK;
 }
 
 int nvmlDeviceGetCudaComputeCapability(Gpu *gpu, int *major, int *minor) {
   char *given = getenv("STANDIN_NVML_CAPABILITY"), *point;
-  (void)gpu;
+  FAIL(gpu, "DeviceGetCudaComputeCapability");
+  if (gpu->parent) return UNSUPPORTED;
   if (!given || !*given) given = "8.9";
   *major = atoi(given);
   point = strchr(given, '.');
@@ -169,16 +343,71 @@ int nvmlDeviceGetCudaComputeCapability(Gpu *gpu, int *major, int *minor) {
 }
 
 /* struct nvmlProcessInfo_t of version 3: pid, memory, two instance ids. */
-typedef struct { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; } Process;
+typedef struct { unsigned pid; Bytes memory; unsigned gpu_instance, compute_instance; } Process;
 
-int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *gpu, unsigned *number, Process *processes) {
-  unsigned i, room = *number;
-  *number = gpu->processes;
-  if (gpu->processes > room) return TOO_SMALL;
-  for (i = 0; i < gpu->processes; i++) {
-    processes[i].pid = i + 1;
-    processes[i].memory = ~0ULL; /* not available: the ledger knows owners, not processes */
-    processes[i].gpu_instance = processes[i].compute_instance = ~0U;
+/* Read `812:/usr/bin/ollama:1024,900:Xorg:-`; returns how many. `name` of process `wanted` goes to `to`. */
+static unsigned listed(Gpu *gpu, const char *key, Process *processes, unsigned wanted, char *to, unsigned size) {
+  char all[1024], *at = all, *colon, *next;
+  unsigned found = 0;
+  if (!said(gpu->key, key, all, sizeof all)) return 0;
+  for (; at && *at && found < PROCESSES; at = next) {
+    Process *one = &processes[found++];
+    if ((next = strchr(at, ','))) *next++ = 0;
+    one->pid = (unsigned)strtoull(at, &at, 10);
+    colon = *at ? strchr(at + 1, ':') : 0;
+    one->memory = colon && colon[1] != '-' ? strtoull(colon + 1, 0, 10) : ~0ULL;
+    one->gpu_instance = gpu->parent ? (unsigned)number(gpu->key, "gi", 0) : ~0U;
+    one->compute_instance = gpu->parent ? (unsigned)number(gpu->key, "ci", 0) : ~0U;
+    if (!to || one->pid != wanted || !*at) continue;
+    if (colon) *colon = 0;
+    copy(at + 1, to, size);
   }
+  return found;
+}
+
+static int running(Gpu *gpu, const char *call, const char *key, unsigned *number_of, Process *processes) {
+  Process all[PROCESSES * 2];
+  unsigned i, at, found, room = *number_of;
+  FAIL(gpu, call);
+  found = listed(gpu, key, all, 0, 0, 0);
+  if (!gpu->parent && key[0] == 'p') {
+    for (i = 0; i < gpu->processes && found < PROCESSES; i++, found++) {
+      all[found].pid = i + 1;
+      all[found].memory = ~0ULL; /* not available: the ledger knows owners, not processes */
+      all[found].gpu_instance = all[found].compute_instance = ~0U;
+    }
+    for (at = 0; at < INSTANCES; at++) /* the whole GPU lists those of its instances */
+      if (migs[gpu - gpus][at].parent) found += listed(&migs[gpu - gpus][at], key, all + found, 0, 0, 0);
+  }
+  *number_of = found;
+  if (found > room) return TOO_SMALL;
+  for (i = 0; i < found; i++) processes[i] = all[i];
   return OK;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *gpu, unsigned *found, Process *processes) {
+  FAIL(gpu, "DeviceGetComputeRunningProcesses_v3");
+  return running(gpu, "DeviceGetComputeRunningProcesses", "procs", found, processes);
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v2(Gpu *gpu, unsigned *found, Process *processes) {
+  return running(gpu, "DeviceGetComputeRunningProcesses", "procs", found, processes);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(Gpu *gpu, unsigned *found, Process *processes) {
+  return running(gpu, "DeviceGetGraphicsRunningProcesses", "drawn", found, processes);
+}
+
+int nvmlSystemGetProcessName(unsigned pid, char *name, unsigned size) {
+  Process all[PROCESSES];
+  unsigned i, at;
+  FAIL(0, "SystemGetProcessName");
+  name[0] = 0;
+  for (i = 0; i < count && !name[0]; i++) {
+    listed(&gpus[i], "procs", all, pid, name, size);
+    if (!name[0]) listed(&gpus[i], "drawn", all, pid, name, size);
+    for (at = 0; at < INSTANCES && !name[0]; at++)
+      if (migs[i][at].parent) listed(&migs[i][at], "procs", all, pid, name, size);
+  }
+  return name[0] ? OK : NOT_FOUND;
 }
