@@ -105,12 +105,14 @@ def plan(
 @app.command(help="Deploy, health check, smoke parity, load test. Run again, it goes on where it stopped.")
 def up(
     plan: Annotated[str | None, typer.Option("--plan", metavar="FILE", help="exactly this plan, or not at all")] = None,
+    skip_doctor: Annotated[bool, typer.Option("--skip-doctor", "--force", help="go on where doctor refuses; recorded")]
+    = False,
     yes: YesFlag = False, dry_run: DryFlag = False,
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
     common = Common(stack, file, json, quiet, verbose, no_color, progress)
-    _run(common, "up", yes=yes, dry_run=dry_run, plan_file=plan)
+    _run(common, "up", yes=yes, dry_run=dry_run, plan_file=plan, skip_doctor=skip_doctor)
 
 
 @app.command(help="Shift live traffic to vLLM step by step; goes back by itself when a threshold is broken.")

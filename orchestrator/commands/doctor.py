@@ -40,7 +40,7 @@ def doctor(console: Console, common: Common, *, compose: str | None = None, gpu:
         raise UsageError("--gpu says what a Compose file is meant for", hint=hint)
     spec, folder = _spec(common)
     facts = _facts(spec)
-    env = {**os.environ, **_dotenv(folder)} if folder else dict(os.environ)
+    env = {**os.environ, **trials.dotenv(folder)} if folder else dict(os.environ)
     results = preflight.check(facts, spec, trials.look(facts, spec, Docker(), env))
     ready = not preflight.failed(results)
     console.answer(_table(results), {"checks": [asdict(one) for one in results], "ready": ready})
@@ -59,7 +59,7 @@ def card(text: str) -> composecheck.Card:
 def _compose(console: Console, path: Path, gpu: str | None) -> int:
     text = _text(path)
     whole = card(gpu) if gpu else None
-    findings = composecheck.check(text, card=whole, env=_dotenv(path.parent), others=_mounted(text, path.parent))
+    findings = composecheck.check(text, card=whole, env=trials.dotenv(path.parent), others=_mounted(text, path.parent))
     counts = Counter(one.severity for one in findings)
     data = {"file": str(path), "findings": [asdict(one) for one in findings], "errors": counts["error"]}
     console.answer(_findings(path, findings, sized=whole is not None), data)
@@ -73,16 +73,6 @@ def _text(path: Path) -> str:
         return path.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint="migrate doctor --compose FILE") from None
-
-
-def _dotenv(folder: Path) -> dict[str, str]:
-    """Return the variables of a folder's .env; empty where there is none."""
-    try:
-        lines = (folder / ".env").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    pairs = [line.strip().removeprefix("export ").partition("=") for line in lines if not line.lstrip().startswith("#")]
-    return {name.strip(): value.strip().strip("\"'") for name, equals, value in pairs if equals}
 
 
 def _mounted(text: str, folder: Path) -> dict[str, str]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from orchestrator import plan as plans
 from orchestrator import savedplan
+from orchestrator.commands import adapters
+from orchestrator.commands.readiness import require_ready
 from orchestrator.commands.session import Session
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
-from orchestrator.decide import preflight as doctor
 from orchestrator.errors import GateRefused, Inconclusive, UsageError, WrongState
 from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
-from orchestrator.observe import preflight as trials
 from orchestrator.observe import world
 from orchestrator.plan import Plan
 from orchestrator.savedplan import SavedPlan
@@ -26,13 +26,17 @@ from orchestrator.steps.takeover import preflight, settle
 from orchestrator.workspace import spec_digest
 
 
-def up(console: Console, common: Common, *, yes: bool, dry_run: bool, plan_file: str | None = None) -> int:
+def up(
+    console: Console, common: Common, *, yes: bool, dry_run: bool, plan_file: str | None = None,
+    skip_doctor: bool = False,
+) -> int:
     """Deploy, health, parity, load; with `plan_file` exactly that plan, or WrongState with what moved."""
     saved = savedplan.load(Path(plan_file)) if plan_file else None
     session = Session(console, common, yes=yes)
     if saved:
         _as_planned(session, saved)
     flagcheck.require(session.spec, str(session.space.spec_path))
+    adapters.require(session)
     plan = plans.plan_up(session.spec, session.journal.states())
     if dry_run:
         return _show(console, plan)
@@ -44,7 +48,7 @@ def up(console: Console, common: Common, *, yes: bool, dry_run: bool, plan_file:
             _as_planned(session, saved)     # asked again under the lock: another run may have ended meanwhile
         session.need_yes(plan)
         settle(session.context)
-        _doctor(console, session)
+        require_ready(session, skip=skip_doctor)
         preflight(session.context)
         plan = plans.plan_up(session.spec, session.journal.states())
         _phase(console, "up", f"{session.spec.name}: deploy, healthcheck, smoke parity, load test")
@@ -125,18 +129,6 @@ def down(
         settle(session.context, leaving=True)
         session.run(plans.plan_down(session.spec, session.journal.states(), volumes=volumes))
     return _done(console, session, "the stack is removed", follow=False)
-
-
-def _doctor(console: Console, session: Session) -> None:
-    """Warn of what would fail later. Ports are the take-over's own check, which knows whose they are."""
-    facts = session.context.facts
-    if facts is None:
-        return
-    # A token may also lie in the stack's .env: _token has looked there already.
-    env = {"HF_TOKEN": "given"}
-    for one in doctor.check(facts, session.spec, trials.look(facts, session.spec, session.context.docker, env)):
-        if one.status == "fail" and not one.name.startswith("port"):
-            console.emit(Happening(Kind.WARN, "doctor", str(one)))
 
 
 def _as_planned(session: Session, saved: SavedPlan) -> None:

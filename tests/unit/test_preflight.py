@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.commands.doctor import card
-from orchestrator.decide.preflight import Probes, check, driver_cuda, failed, image_cuda
+from orchestrator.decide import hubfact
+from orchestrator.decide.hubfact import HubFact
+from orchestrator.decide.preflight import Probes, blocking, check, driver_cuda, failed, image_cuda
 from orchestrator.errors import UsageError
 from orchestrator.facts import DockerFacts, Facts, Gpu, Host, OllamaFacts
 from orchestrator.spec import load_spec
@@ -48,7 +50,9 @@ def test_a_machine_that_is_ready() -> None:
         ("Docker", replace(FACTS, docker=None), PROBES, "not checked"),
         ("Compose", replace(FACTS, docker=DockerFacts("27.3.1", "", problem="no compose")), PROBES, "fail"),
         ("Compose", replace(FACTS, docker=DockerFacts("27.3.1", "1.29.2")), PROBES, "fail"),
-        ("nvidia runtime", FACTS, replace(PROBES, runtimes=("runc",)), "fail"),
+        ("nvidia runtime", FACTS, replace(PROBES, runtimes=("runc",), gpu_container=None), "fail"),
+        ("nvidia runtime", FACTS, replace(PROBES, runtimes=("runc",)), "ok"),
+        ("nvidia runtime", FACTS, replace(PROBES, runtimes=("runc",), gpu_container=None, hook=True), "ok"),
         ("nvidia runtime", FACTS, replace(PROBES, runtimes=("runc",), cdi=True), "ok"),
         ("nvidia runtime", FACTS, replace(PROBES, runtimes=None), "not checked"),
         ("GPU in a container", FACTS, replace(PROBES, gpu_container="could not select device driver"), "fail"),
@@ -86,6 +90,105 @@ def test_a_gated_model_wants_a_token() -> None:
     assert status("token", probes=replace(PROBES, token=None), spec=gated) == {"not checked"}
 
 
+NAME = next(iter(SPEC.engines))
+REPO = SPEC.engines[NAME].repo
+NO_DOCKER = DockerFacts("", "", problem="it does not answer")
+OLD_GPU = replace(FACTS, gpus=(replace(FACTS.gpus[0], compute_capability=7.0),))
+ROOT = "/var/lib/docker"
+
+
+def hub(state: str, weights: int | None = None) -> Probes:
+    return replace(PROBES, hub={REPO: HubFact(REPO, state, f"said {state}", weights=weights)})
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "wanted"),
+    [
+        (hubfact.OPEN, "repository", "ok"),
+        (hubfact.ACCEPTED, "token", "ok"),
+        (hubfact.GATED, "token", "fail"),
+        (hubfact.REFUSED, "token", "fail"),
+        (hubfact.MISSING, "repository", "fail"),
+        (hubfact.UNCHECKED, "repository", "not checked"),
+    ],
+)
+def test_what_the_hub_said_of_a_repository(state: str, name: str, wanted: str) -> None:
+    found = [one for one in check(FACTS, SPEC, hub(state)) if one.name == name]
+    assert [(one.status, one.blocks) for one in found] == [(wanted, wanted == "fail")]
+    assert all(one.fix for one in found if one.status == "fail")
+
+
+@pytest.mark.parametrize(
+    ("facts", "probes", "names"),
+    [
+        (FACTS, PROBES, []),
+        (replace(FACTS, docker=NO_DOCKER), PROBES, ["Docker"]),
+        (replace(FACTS, docker=DockerFacts("27.3.1", "")), PROBES, ["Compose"]),
+        (replace(FACTS, docker=DockerFacts("20.10.24", "2.29.7")), PROBES, []),
+        (FACTS, replace(PROBES, runtimes=("runc",), gpu_container=None), ["nvidia runtime"]),
+        (FACTS, replace(PROBES, runtimes=("runc",), gpu_container='could not select device driver "" with capabilities'),
+         ["nvidia runtime", "GPU in a container"]),
+        (FACTS, replace(PROBES, gpu_container="Failed to initialize NVML: Unknown Error"), []),
+        (FACTS, replace(PROBES, gpu_container='exec: "nvidia-smi": executable file not found in $PATH'), []),
+        (FACTS, replace(PROBES, gpu_container="nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0"),
+         ["GPU in a container"]),
+        (replace(FACTS, gpus=(), gpu_problem="no library"), PROBES, []),        # NVML may not be where this runs
+        (replace(FACTS, gpus=(replace(FACTS.gpus[0], index="1", uuid="x"),)), PROBES, [f"engine {NAME}"]),
+        (OLD_GPU, PROBES, [f"engine {NAME}"]),
+        (replace(FACTS, gpus=(replace(FACTS.gpus[0], compute_capability=0.0),)), PROBES, []),
+        (replace(FACTS, driver="575.57", cuda="12.9"), PROBES, []),             # compatibility libraries may do
+        (FACTS, replace(PROBES, disk_free={ROOT: 4 * GIB}), ["disk"]),
+        (FACTS, replace(PROBES, disk_free={ROOT: 35 * GIB}), []),               # an estimate says no: not certain
+        (FACTS, replace(PROBES, disk_free={ROOT: 4 * GIB}, images_here=(SPEC.images.vllm,), weights_here={NAME: None}), []),
+        (FACTS, replace(PROBES, disk_free={ROOT: 4 * GIB}, images_here=(SPEC.images.vllm,), weights_here={NAME: 99 * GIB}), []),
+        (FACTS, replace(PROBES, ports={SPEC.gateway.port: "nginx", SPEC.gateway.control_port: "sshd (pid 1)"}),
+         [f"port {SPEC.gateway.control_port}"]),
+        (replace(FACTS, host=replace(FACTS.host, ram=GIB, shm=1, open_files=1)), PROBES, []),
+    ],
+)  # fmt: skip
+def test_only_what_is_certain_blocks(facts: Facts, probes: Probes, names: list[str]) -> None:
+    found = blocking(check(facts, SPEC, probes))
+    assert [one.name for one in found] == names
+    assert all(one.fix and one.status == "fail" for one in found)
+
+
+@pytest.mark.parametrize("holder", ["", "container ollama", f"container migrate-{SPEC.name}-gateway-1"])
+def test_a_port_of_our_own_or_of_the_ollama_to_be_taken_over_is_right(holder: str) -> None:
+    assert status(f"port {SPEC.gateway.port}", probes=replace(PROBES, ports={SPEC.gateway.port: holder})) == {"ok"}
+
+
+def test_the_gateway_of_another_stack_is_a_stranger() -> None:
+    other = replace(PROBES, ports={SPEC.gateway.control_port: f"container migrate-{SPEC.name}2-gateway-1"})
+    assert status(f"port {SPEC.gateway.control_port}", probes=other) == {"fail"}
+
+
+def test_weights_and_images_are_judged_where_each_will_lie() -> None:
+    apart = replace(PROBES, weights_at={NAME: "/data"}, disk_free={ROOT: 200 * GIB, "/data": GIB}, disk_device={ROOT: 1, "/data": 2})
+    found = [one for one in check(FACTS, SPEC, apart) if one.name == "disk"]
+    assert [(one.status, "/data" in one.text) for one in found] == [("ok", False), ("fail", True)]
+    assert found[1].blocks
+    together = replace(apart, disk_free={ROOT: 200 * GIB, "/data": 200 * GIB}, disk_device={ROOT: 1, "/data": 1})
+    assert [one.status for one in check(FACTS, SPEC, together) if one.name == "disk"] == ["ok"]
+    unseen = replace(apart, disk_free={ROOT: 200 * GIB})
+    assert [one.status for one in check(FACTS, SPEC, unseen) if one.name == "disk"] == ["ok", "not checked"]
+
+
+def test_the_hub_knows_sizes_that_the_catalogue_does_not() -> None:
+    odd = SPEC.model_copy(update={"engines": {NAME: SPEC.engines[NAME].model_copy(update={"repo": "acme/odd-model"})}})
+    assert {one.status for one in check(FACTS, odd, PROBES) if one.name == "disk"} == {"ok", "not checked"}
+    told = replace(PROBES, hub={"acme/odd-model": HubFact("acme/odd-model", hubfact.OPEN, "open", weights=900 * GIB)})
+    (disk,) = [one for one in check(FACTS, odd, told) if one.name == "disk"]
+    assert (disk.status, disk.blocks) == ("fail", True)
+
+
+def test_the_cpu_build_needs_less_room_and_a_strange_image_blocks_nothing() -> None:
+    spec = load_spec(STACKS / "demo-cpu" / "migrate.yaml")
+    some = replace(PROBES, disk_free={ROOT: 15 * GIB})
+    assert {one.status for one in check(FACTS, spec, some) if one.name == "disk"} <= {"ok", "not checked"}
+    strange = SPEC.model_copy(update={"images": SPEC.images.model_copy(update={"vllm": "acme/stand-in:1"})})
+    assert blocking(check(FACTS, strange, replace(hub(hubfact.GATED), disk_free={ROOT: GIB}))) == []
+
+
 def test_a_format_that_the_gpu_lacks() -> None:
     name, engine = next(iter(SPEC.engines.items()))
     fp8 = engine.model_copy(update={"repo": "RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8"})
@@ -117,7 +220,8 @@ def test_nothing_known_is_no_pass() -> None:
 @pytest.mark.parametrize(
     ("image", "cuda"),
     [("vllm/vllm-openai:v0.30.0", "13.0"), ("vllm/vllm-openai:v0.30.0-cu129", "12.9"), ("vllm/vllm-openai:v0.22.0-cu129-ubuntu2404", "12.9"),
-     ("vllm/vllm-openai:v0.10.2", "12.8"), ("vllm/vllm-openai", "13.0"), ("vllm/vllm-openai:v0.19.0-cu130", "13.0"), ("my.registry:5000/own:v1", "")],
+     ("vllm/vllm-openai:v0.10.2", "12.8"), ("vllm/vllm-openai", "13.0"), ("vllm/vllm-openai:v0.19.0-cu130", "13.0"), ("my.registry:5000/own:v1", ""), ("my.registry:5000/own", ""),
+     ("vllm/vllm-openai-cpu:v0.30.0", ""), ("vllm/vllm-openai-rocm:v0.30.0", "")],
 )  # fmt: skip
 def test_the_cuda_of_an_image_stands_in_its_tag(image: str, cuda: str) -> None:
     assert image_cuda(image) == cuda

@@ -27,3 +27,14 @@ def gpu_answer(image: str) -> str:
         lines = (error.evidence or error.message).strip().splitlines()
         return lines[-1] if lines else error.message
     return "" if "GPU" in said else "nvidia-smi lists no GPU"
+
+
+def mountpoint(volume: str) -> str:
+    """Return where a named volume lies on the engine's machine; empty when there is no such volume."""
+    try:
+        found = json.loads(Cli().docker("volume", "inspect", volume))[0]
+    except (MigrateError, ValueError, LookupError):
+        return ""
+    options = found.get("Options") or {}
+    bound = str(options.get("device") or "") if "bind" in str(options.get("o") or "") else ""
+    return bound or str(found.get("Mountpoint") or "")
