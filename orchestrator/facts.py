@@ -120,6 +120,7 @@ class Host:
     disk_free: dict[str, int] = field(default_factory=dict)     # path -> bytes on its mount
     cpus: int | None = None
     open_files: int | None = None       # soft limit of file descriptors
+    ram_limit: int | None = None        # a control group's limit below the machine's RAM; `ram` is then this
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ def entry(model: dict[str, Any]) -> dict[str, Any]:
     if bits is not None:
         found["native_bits"] = bits
     found |= structure(model)
+    pattern = attention(model)
+    if pattern:
+        found["attention"] = pattern
     found["quantized"] = [[item["repo"], item["scheme"]] for item in model["quantized"]]
     found["verified"] = {key: value for key, value in model["verified"].items() if key in ("pairing", "numbers")}
     return found
@@ -51,6 +54,30 @@ def structure(model: dict[str, Any]) -> dict[str, Any]:
     elif mixture := re.match(r"(\d+)x\d", size):
         found["experts"] = int(mixture[1])
     return found
+
+
+def attention(model: dict[str, Any]) -> dict[str, int]:
+    """Return which layers keep less than everything.
+
+    window and every: all but each every-th layer see `window` tokens; wide: head dimension of the others; full: so
+    many layers keep a cache, the rest a state. A window that no share of the layers is named for is left out.
+    """
+    extra = model.get("extra") or {}
+    held = re.search(r"only the (\d+) full-attention layers", str(model.get("kv_note") or ""))
+    if held:
+        return {"full": int(held[1])}
+    text, size = str(extra.get("sliding_window") or ""), str(model["ollama"]["tag"]).lower()
+    wide = re.search(r"head_dim (\d+) local, (\d+) global", text)
+    if wide:    # neither window nor period is told: the larger window and the shorter period of the family
+        return {"window": 1024, "every": 5, "wide": int(wide[2])}
+    window = re.match(r"\d+", text)
+    every, some = re.search(r"every (\d+)\w* layer", text), re.search(r"(\d+) of (\d+) layers", text)
+    if not window or not (every or some):
+        return {}
+    own = re.search(r"\((\d+) for ([\w/]+)\)", text)
+    named = own and size in own[2].split("/")
+    share = int(every[1]) if every else int(some[2]) // (int(some[2]) - int(some[1])) if some else 0
+    return {"window": int(own[1] if own and named else window[0]), "every": share}
 
 
 def hints(table: dict[str, str], known: tuple[list[str], list[str]]) -> dict[str, list[str | None]]:

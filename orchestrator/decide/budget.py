@@ -10,8 +10,19 @@ from orchestrator.decide.bars import bar
 from orchestrator.decide.catalog import Catalog, Numbers
 from orchestrator.decide.effective import effective_spec
 from orchestrator.decide.mapping import gguf_numbers
-from orchestrator.decide.shapes import Shape, from_gguf
-from orchestrator.decide.vram import Ask, GpuBudget, Share, context_of, ollama_footprint, others_on, share_of, spread
+from orchestrator.decide.shaping import shape_for
+from orchestrator.decide.vram import (
+    GIB,
+    Ask,
+    GpuBudget,
+    Share,
+    context_of,
+    default_batched_tokens,
+    ollama_footprint,
+    others_on,
+    share_of,
+    spread,
+)
 from orchestrator.facts import Facts, Gpu, Loaded, Model
 from orchestrator.names import canonical
 from orchestrator.spec import Spec
@@ -105,14 +116,12 @@ def ask_of(spec: Spec, name: str, facts: Facts, catalog: Catalog) -> Ask | None:
     """Return what an engine of the spec asks for; None when nobody knows its size."""
     engine: Engine = spec.engines[name]
     known = catalog.by_repo(engine.repo)
-    shape: Shape | None = None
+    routes = [model for model, route in spec.routes.items() if route.engine == name]
+    models = [m for m in facts.ollama.models if canonical(m.name) in map(canonical, routes)]
     if known:
         numbers, scheme = known[0].numbers, known[1]
     else:
-        routes = [model for model, route in spec.routes.items() if route.engine == name]
-        models = [m for m in facts.ollama.models if canonical(m.name) in map(canonical, routes)]
         numbers, scheme = (gguf_numbers(models[0].architecture) if models else Numbers()), "bf16"
-        shape = from_gguf(models[0].architecture) if models else None
     if not numbers.params_b:
         return None
     return Ask(
@@ -122,12 +131,17 @@ def ask_of(spec: Spec, name: str, facts: Facts, catalog: Catalog) -> Ask | None:
         task=engine.task,
         max_model_len=engine.max_model_len,
         max_num_seqs=engine.max_num_seqs,
-        batched_tokens=engine.max_num_batched_tokens,
+        batched_tokens=engine.max_num_batched_tokens or _default_batch(engine, facts),
         tensor_parallel=engine.tensor_parallel,
         eager=engine.enforce_eager,
         kv_dtype=engine.kv_cache_dtype,
-        shape=shape,
+        shape=shape_for(engine.repo, catalog, models, facts.hub),
     )
+
+
+def _default_batch(engine: Engine, facts: Facts) -> int:
+    sizes = [gpu.total for gpu in facts.gpus if {gpu.index, gpu.uuid} & set(engine.gpus)]
+    return default_batched_tokens(max(sizes, default=160 * GIB))
 
 
 def pinned_bytes(

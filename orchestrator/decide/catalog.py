@@ -62,6 +62,7 @@ class Entry:
     paired: bool = True         # the pairing is stated somewhere, not inferred from the name
     tried: bool = True          # somebody says whether vLLM serves it
     measured: bool = True       # the numbers come from the model's own config.json
+    attention: dict[str, int] = field(default_factory=dict)     # see data/catalog.schema.json
 
     def repositories(self) -> dict[str, str]:
         """Return every repository of this model with its scheme."""
@@ -220,4 +221,5 @@ def _entry(item: dict[str, Any]) -> Entry:
         paired=item["verified"].get("pairing") is True,
         tried=item.get("vllm_supported") is not None,
         measured=item["verified"].get("numbers") is True,
+        attention=item.get("attention", {}),
     )

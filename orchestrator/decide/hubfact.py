@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog, Numbers
+from orchestrator.facts import HubFact
+
+__all__ = ["HubFact", "config_numbers", "obstacles", "usable"]
 
 _UNLOADABLE = {"gguf", "bitsandbytes", "exl2", "exl3", "hqq", "aqlm", "quanto", "eetq", "vptq", "spqr", "higgs", "mlx"}
 OPEN, ACCEPTED, GATED, MISSING = "open", "gated, licence accepted", "gated", "not found or private"
 UNCHECKED, REFUSED, LOCAL = "not checked", "token refused", "local directory"
 
 
-@dataclass(frozen=True, slots=True)
-class HubFact:
-    """One repository as it was seen. `state` is one of this module's words; `said` is the sentence for users.
-
-    weights: bytes of its safetensors files, None where nobody told; config: its config.json, empty if unread.
-    """
-
-    repo: str
-    state: str
-    said: str
-    config: dict[str, Any] = field(default_factory=dict)
-    weights: int | None = None
-    cached: bool = False
-
-    @property
-    def usable(self) -> bool:
-        """Whether nothing that was seen stands in the way of a download; what was not checked may be."""
-        return self.state not in (GATED, MISSING, REFUSED)
+def usable(fact: HubFact) -> bool:
+    """Whether nothing that was seen stands in the way of a download; what was not checked may be."""
+    return fact.state not in (GATED, MISSING, REFUSED)
 
 
 def config_numbers(config: dict[str, Any]) -> Numbers:

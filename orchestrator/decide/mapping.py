@@ -10,6 +10,8 @@ from orchestrator.decide.catalog import Catalog, Entry, Found, Numbers
 from orchestrator.decide.dimensions import disagreements, gguf_numbers, similar
 from orchestrator.decide.parsers import parsers
 from orchestrator.decide.provenance import provenance
+from orchestrator.decide.shapes import Shape
+from orchestrator.decide.shaping import shape_for
 from orchestrator.facts import Model
 
 __all__ = ["Mapping", "disagreements", "gguf_numbers", "map_model"]
@@ -46,6 +48,7 @@ class Mapping:
     local: bool = False                 # `repo` is a directory of this machine
     licence: str = ""                   # as the installed file states it
     gate: str = ""                      # what has to be done before the download, if anything
+    shape: Shape | None = None          # layer by layer, where something tells
 
     @property
     def stays(self) -> bool:
@@ -58,6 +61,11 @@ class Mapping:
 
 def map_model(model: Model, catalog: Catalog, given: str | None = None) -> Mapping:
     """Return where a model's weights are on the Hub, with the reasons; `given` (from the spec) wins."""
+    found = _mapped(model, catalog, given)
+    return replace(found, shape=shape_for(found.repo, catalog, (model,))) if found.repo else found
+
+
+def _mapped(model: Model, catalog: Catalog, given: str | None) -> Mapping:
     kind = _kind(model)
     start = Mapping(
         model.name, None, "none", kind, numbers=gguf_numbers(model.architecture), licence=_licence(model)

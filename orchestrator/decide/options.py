@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.decide.alternatives import online
 from orchestrator.decide.mapping import Mapping
-from orchestrator.decide.vram import Ask, family, gib, minimum_capability
+from orchestrator.decide.vram import Ask, default_batched_tokens, family, gib, minimum_capability
 from orchestrator.facts import Gpu
 
 ORDER = ("bf16", "mxfp4", "fp8", "int8", "int4", "nvfp4")
@@ -55,7 +55,7 @@ class Site:
 
 def options(mapping: Mapping, site: Site, length: int, max_num_seqs: int) -> Iterator[Option]:
     """Yield ways to run a model: own GPU before a shared one, less loss before more, quantised on load last."""
-    ask = Ask(mapping.model, mapping.numbers, mapping.scheme, mapping.task, length, max_num_seqs)
+    ask = Ask(mapping.model, mapping.numbers, mapping.scheme, mapping.task, length, max_num_seqs, shape=mapping.shape)
     apart = [gpu for gpu in site.gpus if gpu not in site.home]
     for gpus, sharing in ((apart, False), (list(site.gpus), True)):
         for repo, scheme, flag, floor in ways(mapping, site.start):
@@ -64,7 +64,8 @@ def options(mapping: Mapping, site: Site, length: int, max_num_seqs: int) -> Ite
             for group in _groups(able, site, mapping):
                 if sharing and not set(group) & set(site.home):
                     continue
-                base = replace(ask, scheme=scheme, tensor_parallel=len(group))
+                flight = default_batched_tokens(max(site.gpus[gpu].total for gpu in group))
+                base = replace(ask, scheme=scheme, tensor_parallel=len(group), batched_tokens=flight)
                 yield _said(Option(repo, scheme, group, base, (), flag), mapping, sharing=sharing)
     yield from _lean(mapping, site, ask) if length <= LEAN_CONTEXT else ()
 
@@ -81,7 +82,8 @@ def _lean(mapping: Mapping, site: Site, ask: Ask) -> Iterator[Option]:
             if not able or (cache == "auto" and not eager):
                 continue
             repo, scheme, flag, _ = max(able, key=lambda one: ORDER.index(family(one[1])))
-            lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=few)
+            flight = default_batched_tokens(site.gpus[gpu].total)
+            lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=few, batched_tokens=flight)
             told = " and ".join([*(["8-bit cache"] if cache == "fp8" else []), *(["no CUDA graphs"] if eager else [])])
             told += ": less accuracy or speed, so that it fits"
             one = _said(Option(repo, scheme, (gpu,), lean, (), flag), mapping, sharing=gpu in site.home)

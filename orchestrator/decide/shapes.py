@@ -11,11 +11,12 @@ from typing import Any
 
 # Every n-th layer sees everything, the others a window: what the families do where their config does not say.
 _EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gemma4": 6, "cohere2": 4, "gpt-oss": 2, "gptoss": 2, "gpt_oss": 2,
-          "olmo2": 4, "exaone4": 4}  # fmt: skip
+          "olmo2": 4, "olmo3": 4, "exaone4": 4}  # fmt: skip
 ENCODERS = ("bert", "roberta", "mpnet", "distilbert", "albert", "electra")      # they keep no cache
 _TIED = ("gemma", "gpt2", "opt", "bloom", "cohere", "t5", "bart", "lfm2", "falcon", "gpt_bigcode", "mpt", "starcoder2")
 _LINEAR = ("linear_attention", "mamba", "conv", "recurrent", "ssm", "gated_delta", "short_conv")
 _SLIDING = ("sliding", "local")
+_CACHELESS = ("moe", "mlp", "dense", "sparse", "ffn", "none", "identity", "skip", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Shape:
     experts_used: int = 0
     latent: int = 0             # MLA: kv_lora_rank + qk_rope_head_dim
     state: tuple[int, int] = (0, 0)     # convolution, recurrence
+    beside: int = 0             # layers that keep a state beside their attention's cache (Falcon-H1, Zamba 2)
     tied: bool = False
     vision: bool = False
     max_context: int = 0
@@ -98,6 +100,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
         experts_used=whole(text, "num_experts_per_tok", "moe_topk", "top_k_experts"),
         latent=latent + whole(text, "qk_rope_head_dim") if latent else 0,
         state=state_parts(text, hidden),
+        beside=_beside(text, kind, count),
         tied=bool(tied) if tied is not None else tied_by_default(kind),
         vision=any(isinstance(config.get(one), Mapping) for one in ("vision_config", "visual", "vision_tower")),
         max_context=whole(text, "max_position_embeddings", "n_positions", "seq_length", "max_sequence_length"),
@@ -151,10 +154,17 @@ def _kind_of(text: Mapping[str, Any], kind: str, at: int) -> str:
 
 
 def _named(word: str) -> str:
+    """Return what a layer of this name keeps; a name that nobody knows counts as attention to everything."""
     low = word.lower()
     if any(one in low for one in _SLIDING):
         return "sliding"
-    return "linear" if any(one in low for one in _LINEAR) else "full" if "attention" in low else "none"
+    return "linear" if any(one in low for one in _LINEAR) else "none" if low in _CACHELESS else "full"
+
+
+def _beside(text: Mapping[str, Any], kind: str, count: int) -> int:
+    types = text.get("layers_block_type") or text.get("layer_types")
+    both = sum(str(one).lower() == "hybrid" for one in types) if isinstance(types, list) else 0
+    return count if kind == "falcon_h1" else both
 
 
 def _by_period(text: Mapping[str, Any], kind: str, at: int) -> str:
@@ -177,8 +187,8 @@ def slides(text: Mapping[str, Any], family: str, at: int) -> bool:
     """Return whether a layer sees only its window, by period of the family."""
     if not whole(text, "sliding_window", "sliding_window_size") or text.get("use_sliding_window") is False:
         return False
-    if family.startswith("qwen2") and text.get("use_sliding_window") is not True:
-        return False
+    if family.startswith("qwen2"):
+        return text.get("use_sliding_window") is True and at >= whole(text, "max_window_layers")
     every = whole(text, "sliding_window_pattern", "_sliding_window_pattern") or _EVERY.get(family, 0)
     if every in (0, 1):
         return every == 0
@@ -225,6 +235,7 @@ def from_gguf(info: Mapping[str, Any]) -> Shape:
         experts_used=whole(keys, "expert_used_count"),
         latent=latent + (whole(keys, "rope.dimension_count") or 64) if latent else 0,
         state=_gguf_state(keys),
+        beside=min(count, 1024) if arch == "falcon-h1" else 0,
         vision=any(key.startswith("vision.") for key in keys),
         max_context=whole(keys, "context_length"),
         encoder=arch.endswith("bert"),
@@ -254,16 +265,23 @@ def _gguf_layer(keys: Mapping[str, Any], arch: str, at: int, hidden: int, heads:
     interval = whole(keys, "full_attention_interval")
     if interval and (at + 1) % interval:
         return Layer("linear")
-    dim = whole(keys, "attention.key_length") or (hidden // heads if heads else 0)
     window = whole(keys, "attention.sliding_window") if _gguf_slides(keys, arch, at) else 0
-    return Layer("sliding" if window else "full", count, dim, whole(keys, "attention.value_length") or dim, window)
+    shared = whole(keys, "attention.shared_kv_layers")      # the last ones, in Gemma 3n and 4
+    if shared and at >= whole(keys, "block_count") - shared:
+        return Layer("shared", count, 0, 0)
+    near = ("attention.key_length_swa",) if window else ()
+    dim = whole(keys, *near, "attention.key_length") or (hidden // heads if heads else 0)
+    near = ("attention.value_length_swa",) if window else ()
+    value = whole(keys, *near, "attention.value_length") or dim
+    return Layer("sliding" if window else "full", count, dim, value, window)
 
 
 def _gguf_slides(keys: Mapping[str, Any], arch: str, at: int) -> bool:
     pattern = keys.get("attention.sliding_window_pattern")
     if isinstance(pattern, list) and pattern:
         return bool(pattern[at % len(pattern)])
-    every = whole(keys, "attention.sliding_window_pattern") or _EVERY.get(arch, 0)
+    # Gemma 4 has two patterns, and without `verbose` the list is not told: the one that keeps more.
+    every = whole(keys, "attention.sliding_window_pattern") or (5 if arch == "gemma4" else _EVERY.get(arch, 0))
     return every > 1 and (at + 1) % every != 0
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from orchestrator.decide.catalog import Numbers
-from orchestrator.decide.kv import BLOCK, Cache, element_bytes, sequence_bytes, token_bytes
+from orchestrator.decide.kv import Cache, element_bytes, null_block, sequence_bytes, token_bytes
 from orchestrator.decide.shapes import Shape
 from orchestrator.decide.weights import Estimate
 from orchestrator.facts import Gpu, Loaded, Model
@@ -98,7 +98,7 @@ class Ask:
     def one_sequence(self) -> int:
         """Bytes of cache for one request of full length, in blocks of 16 tokens and one reserved block."""
         if self.shape and self.shape.known:
-            return sequence_bytes(self.shape, self.max_model_len, self._cache()) + BLOCK * self.kv_token()
+            return sequence_bytes(self.shape, self.max_model_len, self._cache()) + null_block(self.shape, self._cache())
         return (math.ceil(self.max_model_len / 16) + 1) * 16 * self.kv_token()
 
     def _cache(self) -> Cache:

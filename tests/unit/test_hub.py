@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.clients.hub import Hub
 from orchestrator.decide.catalog import load
-from orchestrator.decide.hubfact import config_numbers, obstacles
+from orchestrator.decide.hubfact import config_numbers, obstacles, usable
 from orchestrator.observe.hub import look, probe
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 32, "hidden_size": 4096,
@@ -155,7 +155,7 @@ def test_offline_asks_nobody_and_reads_the_cache(site, tmp_path: Path) -> None:
     assert facts["acme/open"].config == {"from": "abc"}
     assert (facts["acme/open"].weights, facts["acme/open"].cached) == (5, True)
     assert facts["acme/gated"].said == "not checked (offline)"
-    assert facts["acme/gated"].usable, "what was not checked stands in nobody's way"
+    assert usable(facts["acme/gated"]), "what was not checked stands in nobody's way"
 
 
 def test_nobody_at_home_falls_back_on_the_cache(tmp_path: Path) -> None:

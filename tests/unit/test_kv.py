@@ -48,7 +48,7 @@ def test_latent_vectors_are_on_every_rank_and_heads_are_never_halved() -> None:
 def test_a_window_caps_a_long_sequence() -> None:
     config = {"model_type": "mistral", "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 128}
     windowed, full = from_config({**config, "sliding_window": 1024}), from_config(config)
-    assert sequence_bytes(windowed, 131072) < sequence_bytes(full, 131072) / 30
+    assert sequence_bytes(windowed, 131072) < sequence_bytes(full, 131072) / 25
     assert sequence_bytes(windowed, 512) == sequence_bytes(full, 512) + 16 * 512, "one block more for the offset"
     assert groups(windowed) == {"sliding": (1, 512.0)}
 

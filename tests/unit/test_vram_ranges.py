@@ -40,7 +40,7 @@ def test_an_engine_is_not_split_over_mig_instances() -> None:
 
 def test_a_known_shape_counts_its_windows() -> None:
     shape = from_config(read(ROOT / "kv" / "gemma3-sliding.yaml")["config"])
-    long = replace(ASK, max_model_len=131072, shape=shape)
+    long = replace(ASK, max_model_len=131072, shape=shape, batched_tokens=2048)
     assert long.one_sequence() < 131072 * long.kv_token() / 3
     assert ASK.weights_range().low < ASK.weights_range().high == ASK.weights()
 
