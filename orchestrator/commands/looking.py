@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.clients import gpu
 from orchestrator.clients.docker import Docker, ollama_port
 from orchestrator.console import Console
 from orchestrator.decide import evidence
@@ -15,7 +14,6 @@ from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts, Gpu, OllamaFacts, Traffic
 from orchestrator.observe import accesslog, factsfile, volume, watch, world
-from orchestrator.observe import docker as docker_look
 from orchestrator.spec import Spec
 from orchestrator.spec_types import seconds
 
@@ -60,9 +58,8 @@ def _stopped(console: Console, path: Path, docker: Docker) -> Facts:
     models, problems = volume.look(path)
     for problem in problems:
         console.emit(Happening(Kind.WARN, "volume", problem))
-    seen = gpu.look()
-    return Facts(OllamaFacts(url="http://127.0.0.1:11434", version="", models=models), gpus=seen.gpus,
-                 gpu_problem=seen.problem, docker=docker_look.look(docker), driver=seen.driver)  # fmt: skip
+    ollama = OllamaFacts(url="http://127.0.0.1:11434", version="", models=models)
+    return replace(world.machine(docker), ollama=ollama)
 
 
 def _gpus(texts: tuple[str, ...]) -> tuple[Gpu, ...]:

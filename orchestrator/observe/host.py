@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.facts import Gpu, Host
+from orchestrator.observe import cgroup
 
 _AMD, _NVIDIA = "0x1002", "0x10de"      # PCI vendor ids
 
@@ -17,23 +18,66 @@ _AMD, _NVIDIA = "0x1002", "0x10de"      # PCI vendor ids
 def look(paths: Sequence[str] = (), root: str = "/") -> Host:
     """Freeze the machine; what cannot be seen stays None. Never raises.
 
+    Memory is the smaller of the machine's and what the control group allows, as in a container with a limit.
     `paths`: where to look for free disk space; those that do not exist are left out.
     `root`: where /proc and /dev are found.
     """
     base = Path(root)
     memory = _text(base / "proc/meminfo")
+    ram, ram_free = _kib(memory, "MemTotal"), _kib(memory, "MemAvailable")
+    ram = ram or (_physical() if root == "/" else None)
+    group = cgroup.limit(root)
+    limited = group[0] if group and (ram is None or group[0] < ram) else None
     free = {path: size for path in paths if (size := _bytes(path, free=True)) is not None}
     return Host(
         system=platform.system(),
         machine=platform.machine(),
-        wsl="microsoft" in _text(base / "proc/version").lower(),
-        ram=_kib(memory, "MemTotal"),
-        ram_free=_kib(memory, "MemAvailable"),
+        wsl=_wsl(base),
+        ram=limited or ram,
+        ram_free=min((one for one in (ram_free, group[1] if group else None) if one is not None), default=None),
+        ram_limit=limited,
         shm=_bytes(str(base / "dev/shm"), free=False),
         disk_free=free,
         cpus=os.cpu_count(),
         open_files=_open_files(),
     )
+
+
+def _wsl(base: Path) -> bool:
+    """Whether this is WSL: by the kernel's release, or with a kernel of one's own by what WSL mounts."""
+    said = _text(base / "proc/version").split()
+    release = (said[2] if len(said) > 2 else "") + _text(base / "proc/sys/kernel/osrelease")
+    if re.search(r"microsoft|wsl", release, re.IGNORECASE):
+        return True
+    marks = ("proc/sys/fs/binfmt_misc/WSLInterop", "proc/sys/fs/binfmt_misc/WSLInterop-late", "run/WSL")
+    return any(_exists(base / one) for one in marks) or (_exists(base / "dev/dxg") and _exists(base / "usr/lib/wsl"))
+
+
+def _physical() -> int | None:
+    """Return the RAM of a system without /proc, such as macOS."""
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return found if found > 0 else None
+
+
+def nvidia_hint(root: str = "/") -> str:
+    """Say what the machine itself shows of an NVIDIA GPU that NVML does not list; empty when it shows none."""
+    base = Path(root)
+    board = _text(base / "proc/device-tree/model").strip("\0 \n")
+    if _exists(base / "etc/nv_tegra_release") or re.search(r"jetson|tegra", board, re.IGNORECASE):
+        return f"this is {board or 'a Jetson'}, whose GPU this system's NVML does not list"
+    if _exists(base / "proc/driver/nvidia/version"):
+        return "the driver is loaded, but this process may not reach it: in a container, start it with --gpus all"
+    cards: list[Path] = []
+    with contextlib.suppress(OSError):
+        cards = [one for one in sorted(base.glob("sys/bus/pci/devices/*"))
+                 if _text(one / "vendor").strip().lower() == _NVIDIA
+                 and _text(one / "class").strip().lower().startswith("0x03")]  # fmt: skip
+    if not cards:
+        return ""
+    return f"an NVIDIA card is at PCI {cards[0].name}, but its driver is not loaded: install it, or restart"
 
 
 def amd_gpus(root: str = "/") -> tuple[Gpu, ...]:

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from orchestrator.clients import gpu
 from orchestrator.clients.docker import Docker
+from orchestrator.clients.docker.info import info
 from orchestrator.clients.ollama import Guarded
 from orchestrator.errors import MigrateError, UsageError
-from orchestrator.facts import Facts, OllamaContainer
+from orchestrator.facts import DockerFacts, Facts, Gpu, Host, OllamaContainer, OllamaFacts
 from orchestrator.observe import docker as docker_look
 from orchestrator.observe import host as host_look
 from orchestrator.observe import ollama as ollama_look
 
 DEFAULT_URL = "http://localhost:11434"
-_DISKS = ("/", "/var/lib/docker")
 
 
 def look(url: str | None, docker: Docker) -> Facts:
     """Freeze the world: Ollama at `url` (default: port 11434, else the Ollama container), GPUs, Docker."""
-    docker_facts = docker_look.look(docker)
-    usable = not docker_facts.problem
+    found = machine(docker)
+    usable = found.docker is not None and not found.docker.problem
     at, container = _find(url, docker, usable=usable)
+    return replace(found, ollama=ollama_look.look(at, container), proxy=ollama_look.proxy(at))
+
+
+def machine(docker: Docker) -> Facts:
+    """Freeze GPUs, Docker and host, with an Ollama that nobody asked. Never raises."""
+    docker_facts = docker_look.look(docker)
+    host = host_look.look(_disks(docker_facts))
     seen = gpu.look()
+    problem = seen.problem
+    if problem and (hint := host_look.nvidia_hint()):
+        problem = f"{problem}; {hint}"
     # A GPU of another maker is named in the verdict; where NVML has one, it is the one to use.
-    gpus = seen.gpus or host_look.amd_gpus()
+    gpus = tuple(_shared(one, host) for one in seen.gpus) or host_look.amd_gpus()
     return Facts(
-        ollama=ollama_look.look(at, container),
-        gpus=gpus,
-        gpu_problem=seen.problem,
-        docker=docker_facts,
-        driver=seen.driver,
-        host=host_look.look(_DISKS),
-        proxy=ollama_look.proxy(at),
-    )
+        OllamaFacts(url="", version=""), gpus=gpus, gpu_problem=problem, docker=docker_facts, driver=seen.driver,
+        cuda=seen.cuda, host=host, gpu_notes=seen.notes,
+    )  # fmt: skip
+
+
+def _shared(one: Gpu, host: Host) -> Gpu:
+    """Return a GPU with the host's memory where it has none of its own."""
+    return replace(one, total=host.ram or 0, free=host.ram_free or host.ram or 0) if one.unified else one
+
+
+def _disks(docker: DockerFacts) -> tuple[str, ...]:
+    """Return where weights and images will lie: Docker's own folder, and the system's where this is not known."""
+    away = os.environ.get("DOCKER_HOST", "").startswith(("ssh:", "tcp:", "http:", "https:"))
+    root = "" if docker.problem or away else str(info().get("DockerRootDir") or "")
+    return ("/", root or "/var/lib/docker")
 
 
 def _is_url(url: str) -> bool:
