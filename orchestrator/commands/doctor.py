@@ -9,15 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.clients import gpu as nvml
 from orchestrator.clients.docker import Docker
 from orchestrator.commands.session import workspace
 from orchestrator.console import Console
 from orchestrator.decide import composecheck, preflight
 from orchestrator.errors import ExitCode, MigrateError, UsageError
-from orchestrator.facts import Facts, OllamaFacts
+from orchestrator.facts import Facts
 from orchestrator.flags import Common
-from orchestrator.observe import docker as docker_look
 from orchestrator.observe import preflight as trials
 from orchestrator.observe import world
 from orchestrator.workspace import begun
@@ -118,8 +116,7 @@ def _facts(spec: Spec | None) -> Facts:
     try:
         return world.look(spec.ollama.url if spec else None, docker)
     except MigrateError:
-        seen = nvml.look()
-        return Facts(OllamaFacts("", ""), seen.gpus, seen.problem, docker_look.look(docker), seen.driver)
+        return world.machine(docker)
 
 
 def _table(results: list[preflight.Result]) -> str:
