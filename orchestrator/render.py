@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orchestrator.facts import Facts
 from orchestrator.rendering import configs, engine, stack
+from orchestrator.rendering.devices import for_docker
 from orchestrator.rendering.environment import asset, document, fill, template_root
 from orchestrator.spec import Spec
 
@@ -19,8 +20,10 @@ TOKEN = "secrets/control.token"  # noqa: S105 - a path
 def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> dict[str, str]:
     """Return every rendered file of the stack by its relative path.
 
-    `facts` add what Ollama says of its models; without them the adapter knows only their names.
+    `facts` add what Ollama says of its models; without them the adapter knows only their names, and MIG instances
+    stand as the spec has them.
     """
+    spec = for_docker(spec, facts)
     files = {
         "compose.yaml": fill("compose.yaml.j2", **stack.context(spec, facts)),
         "compose.eager.yaml": fill("compose.eager.yaml.j2", **stack.eager(spec, facts)),

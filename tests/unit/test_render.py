@@ -163,6 +163,18 @@ def test_engine_waits_for_pinned_models_only_on_a_shared_gpu() -> None:
     assert config(apart, "engine/llama.json", known)["pinned"] == []
 
 
+def test_a_mig_instance_is_given_to_docker_by_its_uuid() -> None:
+    gpus = (Gpu("0:0", "MIG-a", "x", 1, 1, 9.0, mig=True), Gpu("0:1", "MIG-b", "x", 1, 1, 9.0, mig=True),
+            Gpu("1", "GPU-c", "x", 1, 1, 9.0))  # fmt: skip
+    known = Facts(OllamaFacts("", ""), gpus)
+    given = spec(ollama={"gpus": ["0:1", "1"], "pinned": ["llama3.1:8b"]}, engines={"llama": {**LLAMA, "gpus": ["0:1"]}})
+    services = yaml.safe_load(render(given, known)["compose.yaml"])["services"]
+    devices = {name: services[name]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"]
+               for name in ("ollama", "vllm-llama")}  # fmt: skip
+    assert devices == {"ollama": ["MIG-b", "1"], "vllm-llama": ["MIG-b"]}
+    assert config(given, "engine/llama.json", known)["pinned"] == ["llama3.1:8b"]
+
+
 def test_the_original_ones_volumes_and_networks_are_carried_over_as_external() -> None:
     given = spec(ollama={"volumes": ["models:/root/.ollama", "/srv/x y:/data:ro"],
                          "networks": {"app_default": ["ollama", "llm"], "bridge": []}})  # fmt: skip
