@@ -12,7 +12,7 @@ from yaml.constructor import ConstructorError
 
 from orchestrator.errors import UsageError
 from orchestrator.names import canonical
-from orchestrator.spec_engine import Engine
+from orchestrator.spec_engine import Engine, adapter_problems
 from orchestrator.spec_needs import Needs
 from orchestrator.spec_types import Name, Percent, Port, Seconds, Section
 
@@ -175,7 +175,8 @@ def cross_problems(data: dict[str, Any]) -> list[str]:
     """Return what does not fit together in the file; works on raw data, so that it adds to other errors."""
     engines = _mapping(data.get("engines"))
     routes = {k: _plain(v) for k, v in _mapping(data.get("routes")).items() if isinstance(v, dict)}
-    return [*_route_problems(engines, routes), *_engine_problems(engines, routes, data.get("accelerator"))]
+    found = [*_route_problems(engines, routes), *_engine_problems(engines, routes, data.get("accelerator"))]
+    return [*found, *adapter_problems(engines, routes)]
 
 
 def _route_problems(engines: dict[str, Any], routes: dict[str, Any]) -> list[str]:
@@ -232,9 +233,10 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _plain(route: dict[str, Any]) -> dict[str, Any]:
     """Keep what has the right type: the rest is told by its own field."""
-    engine, names = route.get("engine"), route.get("names")
+    names = route.get("names")
     kept = [name for name in names if isinstance(name, str)] if isinstance(names, list | tuple) else []
-    return {"engine": engine if isinstance(engine, str) else None, "names": kept}
+    words = {key: route.get(key) if isinstance(route.get(key), str) else None for key in ("engine", "adapter", "kind")}
+    return {**words, "names": kept}
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
 
+from orchestrator.names import canonical
 from orchestrator.spec_types import Bytes, Name, Seconds, Section
 
 
@@ -53,3 +55,78 @@ class Engine(Section):
     def tensor_parallel(self) -> int:
         """GPUs of one replica."""
         return max(1, len(self.gpus) // self.replicas)
+
+
+def adapter_problems(engines: dict[str, Any], routes: dict[str, Any]) -> list[str]:
+    """Return what is wrong with LoRA adapters and the routes that name them; works on raw data.
+
+    Where vLLM knows no such name it answers with the base model, silently: a name must mean one thing.
+    """
+    problems: list[str] = []
+    names = {canonical(str(name)): model for model, route in routes.items() for name in (model, *route["names"])}
+    owners: dict[str, str] = {}
+    for engine, one in engines.items():
+        found = _adapters(one)
+        for name, where in found.items():
+            at = f"engines/{engine}/adapters/{name}"
+            route = routes.get(names.get(canonical(name), ""), {})
+            if route and (route["adapter"], route["engine"]) != (name, engine):
+                problems.append(f"{at}: the name {name!r} belongs to the route {names[canonical(name)]!r}")
+            if name in owners:
+                problems.append(f"{at}: the name {name!r} belongs to an adapter of engine {owners[name]!r} already")
+            owners.setdefault(name, engine)
+            problems += [f"{at}: {problem}" for problem in _where_problems(where)]
+        if found:
+            problems += _beside(engine, one)
+    for model, route in routes.items():
+        problems += _route_adapter(model, route, engines)
+    return problems
+
+
+def _adapters(engine: Any) -> dict[str, Any]:
+    found = engine.get("adapters") if isinstance(engine, dict) else None
+    return {str(name): where for name, where in found.items()} if isinstance(found, dict) else {}
+
+
+def _route_adapter(model: str, route: dict[str, Any], engines: dict[str, Any]) -> list[str]:
+    name, at = route["adapter"], f"routes/{model}/adapter"
+    if name is None:
+        return []
+    if not route["engine"]:
+        return [f"{at}: name the engine that loads it"]
+    known = _adapters(engines.get(route["engine"]))
+    if route["engine"] in engines and name not in known:
+        named = f"it has {', '.join(known)}" if known else f"name it in engines/{route['engine']}/adapters"
+        return [f"{at}: engine {route['engine']!r} has no adapter {name!r} ({named})"]
+    return [f"{at}: an embedding model takes no adapter here"] if route["kind"] == "embedding" else []
+
+
+def _where_problems(where: Any) -> list[str]:
+    if not isinstance(where, str):
+        return []       # its type is told already
+    if where.lower().endswith(".gguf"):
+        return ["a GGUF adapter alone cannot be loaded by vLLM: name its PEFT directory"]
+    if not where.strip() or where != where.strip() or any(mark in where for mark in ":\n$"):
+        return [f"should be a PEFT directory or a repository (OWNER/NAME), without ':' or '$' (is {where!r})"]
+    if where.startswith(("/", "./", "../", "~/")) or where in (".", "..") or where.count("/") > 1:
+        return []
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", where):
+        return [f"should be OWNER/NAME, or a directory that begins with / or ./ (is {where!r})"]
+    return []
+
+
+def _beside(name: str, engine: dict[str, Any]) -> list[str]:
+    problems = []
+    if engine.get("task") == "embed":
+        problems.append(f"engines/{name}/adapters: an embedding model takes no adapter here")
+    vllm = engine.get("vllm")
+    said = [*_words(engine.get("extra_args")), *_words(vllm.get("args") if isinstance(vllm, dict) else ())]
+    for word in said:
+        flag = word.partition("=")[0].replace("_", "-")
+        if flag in ("--lora-modules", "--enable-lora", "--no-enable-lora"):
+            problems.append(f"engines/{name}/vllm: {flag} is rendered from adapters: name the adapter there")
+    return problems
+
+
+def _words(value: Any) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list | tuple) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from orchestrator.checks import Verdict
@@ -19,12 +19,15 @@ def check_health(
     *,
     target: str = "vllm",
     kind: Kind = "generate",
+    adapters: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Ask the engine behind `client` three questions in turn; the first answer that is wrong ends the check.
 
-    `expected_root` is the model that the engine was started with, `served_names` what it must answer to.
+    `expected_root` is the model that the engine was started with, `served_names` what it must answer to,
+    `adapters` its LoRA adapters: name to the path that it was given.
     """
-    evidence: dict[str, Any] = {"expected_root": expected_root, "served_names": list(served_names), "kind": kind}
+    evidence: dict[str, Any] = {"expected_root": expected_root, "served_names": list(served_names), "kind": kind,
+                                "adapters": dict(adapters or {})}  # fmt: skip
     for question in (_answers, _serves, _gives_one):
         try:
             problem = question(client, evidence)
@@ -35,7 +38,8 @@ def check_health(
         if problem:
             return Verdict("health", target, "fail", problem, {**evidence, "failed_at": question.__name__.strip("_")})
     token = "an embedding" if kind == "embedding" else "a token"
-    summary = f"answers, serves {', '.join(served_names)} from {expected_root}, gave {token}"
+    loaded = f", with LoRA {', '.join(adapters)}" if adapters else ""
+    summary = f"answers, serves {', '.join(served_names)} from {expected_root}{loaded}, gave {token}"
     return Verdict("health", target, "pass", summary, evidence)
 
 
@@ -59,7 +63,12 @@ def _serves(client: OpenAI, evidence: dict[str, Any]) -> str:
     if wrong:
         found = ", ".join(sorted(str(root) for root in wrong))
         return f"serves another model: {found} instead of {evidence['expected_root']}"
-    return ""
+    # A name that is no adapter of vLLM's would be answered by the base model, without a word.
+    lost = [name for name in evidence["adapters"] if name not in served]
+    if lost:
+        return f"has not loaded the LoRA adapter {', '.join(lost)}"
+    bare = [name for name in evidence["adapters"] if served[name] == evidence["expected_root"]]
+    return f"answers {', '.join(bare)} with the base model, not with its LoRA adapter" if bare else ""
 
 
 def _gives_one(client: OpenAI, evidence: dict[str, Any]) -> str:

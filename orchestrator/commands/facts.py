@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from orchestrator.clients.docker import Docker
+from orchestrator.commands import adapters
 from orchestrator.commands.looking import Sources, look
 from orchestrator.console import Console
 from orchestrator.errors import ExitCode
@@ -12,9 +13,9 @@ from orchestrator.flags import Common
 from orchestrator.observe import factsfile
 
 
-def facts(console: Console, _common: Common, *, ollama: str | None) -> int:
+def facts(console: Console, common: Common, *, ollama: str | None) -> int:
     """Print the facts of this machine on stdout; the container's secrets are not among them."""
-    text = factsfile.dumps(look(console, Sources(ollama=ollama), Docker(), None))
+    text = factsfile.dumps(adapters.of_stack(look(console, Sources(ollama=ollama), Docker(), None), common))
     console.done()
     sys.stdout.write(text)
     return ExitCode.DONE

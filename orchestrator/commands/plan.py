@@ -14,12 +14,13 @@ import yaml
 from orchestrator import plan as plans
 from orchestrator import render
 from orchestrator.clients.docker import Docker
-from orchestrator.commands import plan_report
+from orchestrator.commands import adapters, plan_report
 from orchestrator.commands.looking import Sources, look
 from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
 from orchestrator.decide.budget import Running
+from orchestrator.decide.hubfact import usable
 from orchestrator.decide.planning import Planned, decide_plan
 from orchestrator.decide.propose import Proposal
 from orchestrator.decide.specfile import spec_to_yaml
@@ -61,6 +62,7 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
         flagcheck.require(written, str(space.spec_path))
     docker = Docker()
     facts = _with_container(look(console, sources, docker, written), space)
+    facts = adapters.seen(facts, written, _overrides(cpu=wish.cpu), space.dir, elsewhere=sources.elsewhere)
     _known(wish.models, facts)
     running = [] if written is None or sources.elsewhere else _running(written, facts, docker)
     planned = decide_plan(
@@ -96,7 +98,7 @@ def _hub(console: Console, planned: Planned) -> tuple[str, ...]:
     console.emit(Happening(Kind.WAIT, "plan", "looking at the repositories on the Hub"))
     found = hub_look.look(repos)
     for one in found.values():
-        if not one.usable:
+        if not usable(one):
             console.emit(Happening(Kind.WARN, "hub", f"{one.repo}: {one.said}"))
     return tuple(f"{repo}: {one.said}" for repo, one in found.items())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,15 @@ _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 _PACKED = {"qkv_proj": _ATTENTION[:3], "gate_up_proj": _FEED_FORWARD[:2], "W_pack": _ATTENTION[:3]}
 _REFUSED = {
-    "use_dora": "DoRA", "modules_to_save": "modules_to_save (fully trained layers)", "megatron_config": "Megatron",
-    "layer_replication": "layer replication",
+    "use_dora": "DoRA", "megatron_config": "Megatron", "layer_replication": "layer replication",
+    "lora_bias": "a bias of its own (lora_bias)", "alora_invocation_tokens": "Activated LoRA",
+    "use_bdlora": "block-diagonal LoRA", "use_qalora": "QALoRA",
+    "trainable_token_indices": "trained token vectors (trainable_token_indices)",
 }  # fmt: skip
+# Such an initialisation changes the base's own weights when PEFT loads the adapter (vLLM 0.32, lora/peft_helper.py).
+_PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+_MOST_VOCAB = 258048    # vLLM 0.32, lora/layers/logits_processor.py
+MOST_SLOTS = 8          # adapters of one batch, where nobody says --max-loras
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +43,63 @@ class Adapter:
 
 
 def adapter(
-    name: str, path: str, config: dict[str, Any], numbers: Numbers, size: int | None = None
+    name: str,
+    path: str,
+    config: dict[str, Any],
+    numbers: Numbers,
+    size: int | None = None,
+    tensors: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Adapter:
-    """Read an adapter_config.json; `numbers` are its base's shape, `size` the bytes of its file where known."""
+    """Read an adapter_config.json; `numbers` are its base's shape, `size` the bytes of its file where known.
+
+    `tensors`: (rank, in, out) of each module as its file has them, which says more than the configuration.
+    """
     rank, problems = _rank(config)
-    kind = str(config.get("peft_type") or "LORA").upper()
-    if kind != "LORA":
-        problems.append(f"it is {kind}, and vLLM loads LoRA only")
-    problems += [f"it uses {what}, which vLLM does not load" for key, what in _REFUSED.items() if config.get(key)]
-    if config.get("bias") not in (None, "none"):
-        problems.append(f"it trains biases ({config['bias']}), which vLLM does not load")
+    tensors = {module: sizes for module, sizes in (tensors or {}).items() if len(sizes) == 3}
+    rank = max([rank, *(sizes[0] for sizes in tensors.values())])
+    problems += _sizes(tensors, numbers)
+    problems += _features(config)
     told = config.get("target_modules")
     modules = _modules(told)
     if not modules:
         problems.append("its target_modules name no layer")
     if rank > RANKS[-1]:
         problems.append(f"its rank {rank} is above vLLM's largest, {RANKS[-1]}")
+    if (numbers.vocab or 0) > _MOST_VOCAB:
+        problems.append(f"its base has a vocabulary of {numbers.vocab}, and vLLM loads LoRA up to {_MOST_VOCAB}")
     computed = lora_bytes(rank, modules, numbers)
     base = str(config.get("base_model_name_or_path") or "")
     return Adapter(name, path, base, rank, modules, computed if computed is not None else size, tuple(problems))
+
+
+def _features(config: dict[str, Any]) -> list[str]:
+    problems = []
+    kind = str(config.get("peft_type") or "LORA").upper()
+    if kind != "LORA":
+        problems.append(f"it is {kind}, and vLLM loads LoRA only")
+    problems += [f"it uses {what}, which vLLM does not load" for key, what in _REFUSED.items() if config.get(key)]
+    whole = config.get("modules_to_save")
+    if whole:
+        named = ", ".join(map(str, whole)) if isinstance(whole, list | tuple) else str(whole)
+        problems.append(f"it uses modules_to_save (fully trained layers: {named}), which vLLM does not load")
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower() not in _PLAIN_INITS:
+        problems.append(
+            f"it was made with init_lora_weights={start!r}, which changes the base's own weights; convert it to a "
+            "plain LoRA with PEFT (path_initial_model_for_weight_conversion)"
+        )
+    if config.get("bias") not in (None, "none"):
+        problems.append(f"it trains biases ({config['bias']}), which vLLM does not load")
+    return problems
+
+
+def _sizes(tensors: Mapping[str, tuple[int, ...]], numbers: Numbers) -> list[str]:
+    sides, wrong = _sides(numbers), []
+    for module, (_, inner, outer) in tensors.items():
+        base = sides.get(module)
+        if base and any(mine and mine != theirs for mine, theirs in zip((inner, outer), base, strict=True)):
+            wrong.append(f"{module} {inner} x {outer} instead of {base[0]} x {base[1]}")
+    return [f"its matrices are another model's: {', '.join(wrong)}"] if wrong else []
 
 
 def _rank(config: dict[str, Any]) -> tuple[int, list[str]]:
@@ -79,9 +124,22 @@ def lora_bytes(rank: int, modules: tuple[str, ...], numbers: Numbers) -> int | N
 
     None when the shape is not known or a module is none of a dense decoder's.
     """
-    n = numbers
-    if not (n.layers and n.hidden and n.heads and n.kv_heads and n.head_dim) or not rank:
+    sides = _sides(numbers)
+    if not (sides and rank):
         return None
+    flat = [single for one in modules for single in _PACKED.get(one, (one,))]
+    once = {"lm_head", "embed_tokens"}
+    if any(one not in sides and one not in once for one in flat) or (once & set(flat) and not numbers.vocab):
+        return None
+    layered = sum(sum(sides[one]) for one in flat if one in sides) * (numbers.layers or 0)
+    single = sum((numbers.hidden or 0) + (numbers.vocab or 0) for one in flat if one in once)
+    return 2 * rank * (layered + single)
+
+
+def _sides(n: Numbers) -> dict[str, tuple[int, int]]:
+    """Return (in, out) of each linear layer of a decoder, experts apart; empty where the shape is not known."""
+    if not (n.layers and n.hidden and n.heads and n.kv_heads and n.head_dim) or n.mla or n.hybrid:
+        return {}
     query, keys, wide = n.heads * n.head_dim, n.kv_heads * n.head_dim, n.intermediate
     sides = {
         "q_proj": (n.hidden, query), "k_proj": (n.hidden, keys), "v_proj": (n.hidden, keys),
@@ -89,33 +147,55 @@ def lora_bytes(rank: int, modules: tuple[str, ...], numbers: Numbers) -> int | N
     }  # fmt: skip
     if wide and not n.moe:
         sides |= {"gate_proj": (n.hidden, wide), "up_proj": (n.hidden, wide), "down_proj": (wide, n.hidden)}
-    flat = [single for one in modules for single in _PACKED.get(one, (one,))]
-    once = {"lm_head", "embed_tokens"}
-    if any(one not in sides and one not in once for one in flat) or (once & set(flat) and not n.vocab):
+    return sides
+
+
+def vram(rank: int, numbers: Numbers, max_loras: int = 1, tensor_parallel: int = 1) -> int | None:
+    """Return what vLLM reserves on each GPU for `max_loras` slots: every layer's, whatever the adapters target.
+
+    Column-parallel layers split B, row-parallel ones A (vLLM 0.32, lora/layers/base_linear.py); the head, the
+    embedding (lm_head, embed_tokens) and each of a mixture's experts have slots too. None where the shape is unknown.
+    """
+    sides, n = _sides(numbers), numbers
+    if not sides or not n.vocab or not n.intermediate:
         return None
-    layered = sum(sum(sides[one]) for one in flat if one in sides) * n.layers
-    single = sum(n.hidden + (n.vocab or 0) for one in flat if one in once)
-    return 2 * rank * (layered + single)
-
-
-def vram(rank: int, numbers: Numbers, max_loras: int = 1) -> int | None:
-    """Return what vLLM reserves on the GPU for `max_loras` slots: every layer's, whatever the adapters target."""
-    slot = lora_bytes(rank, (*_ATTENTION, *_FEED_FORWARD), numbers)
-    return None if slot is None else slot * max_loras
+    across = max(1, tensor_parallel)
+    rows = {"o_proj", "down_proj"}
+    layer = sum(
+        -(-inner // across) + outer if one in rows else inner + -(-outer // across)
+        for one, (inner, outer) in sides.items()
+    )
+    if n.moe:
+        # Experts are split by their inner size: A of gate and up whole, B split; A of down split, B whole.
+        layer += (n.experts or 0) * 3 * ((n.hidden or 0) + -(-n.intermediate // across))
+    once = 2 * ((n.hidden or 0) + n.vocab)
+    return 2 * rank * max_loras * (layer * (n.layers or 0) + once)
 
 
 def base_problem(found: Adapter, repo: str, catalog: Catalog) -> str:
-    """Say why an adapter does not belong to an engine's repository; empty when it does, or nobody can tell."""
-    if not found.base or found.base.lower() == repo.lower() or found.base.startswith(("/", ".")):
+    """Say why an adapter cannot belong to an engine's repository; empty when it can, or nobody can tell."""
+    mine, theirs = catalog.by_repo(repo), catalog.by_repo(found.base)
+    if not (mine and theirs) or mine[0].repo == theirs[0].repo:
+        return ""
+    wrong = [
+        f"{what} {now} instead of {then}"
+        for what, now, then in zip(_SHAPE, _shape(mine[0].numbers), _shape(theirs[0].numbers), strict=True)
+        if now and then and now != then
+    ]
+    return f"it was trained on {found.base}, not on {repo}, which has {', '.join(wrong)}" if wrong else ""
+
+
+def base_doubt(found: Adapter, repo: str, catalog: Catalog) -> str:
+    """Say what has to be checked by hand; empty when the base is the engine's model, or is not named."""
+    if not found.base or found.base.lower() == repo.lower() or found.base.startswith(("/", ".", "~")):
         return ""
     mine, theirs = catalog.by_repo(repo), catalog.by_repo(found.base)
     if mine and theirs and mine[0].repo == theirs[0].repo:
         return ""
-    if mine and theirs and _shape(mine[0].numbers) == _shape(theirs[0].numbers):
-        return ""
-    if mine and theirs:
-        return f"adapter {found.name} was trained on {found.base}, not on {repo}: other dimensions"
-    return f"adapter {found.name} says it was trained on {found.base}; check that {repo} is the same model"
+    return f"it says it was trained on {found.base}; check that {repo} is the same model"
+
+
+_SHAPE = ("layers", "hidden size", "heads", "KV heads", "vocabulary")
 
 
 def _shape(numbers: Numbers) -> tuple[int | None, ...]:
@@ -128,4 +208,7 @@ def arguments(adapters: tuple[Adapter, ...], max_loras: int = 1) -> tuple[str, .
         return ()
     rank = max(one.max_rank or RANKS[-1] for one in adapters)
     modules = [f"{one.name}={one.path}" for one in adapters]
-    return ("--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(max_loras), "--lora-modules", *modules)
+    # vLLM keeps as many on the host as it has slots: without this the others would be read from disk again and again.
+    kept = ("--max-cpu-loras", str(len(adapters))) if len(adapters) > max_loras else ()
+    slots = ("--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(max_loras), *kept)
+    return (*slots, "--lora-modules", *modules)

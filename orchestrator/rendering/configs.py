@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.decide.adapters import served
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical
-from orchestrator.rendering.engine import model_of, routes_of
+from orchestrator.rendering.engine import base_routes, model_of, routes_of, served_names
 from orchestrator.spec import Route, Spec
 
 # Words that stand for one token of the model itself: vLLM ends on them without being told.
@@ -62,8 +63,8 @@ def plays_direct(spec: Spec, name: str, facts: Facts | None) -> bool:
     when vLLM would answer with another route's name.
     """
     route = spec.routes[name]
-    first = routes_of(spec, route.engine or "")[0]
-    if route.kind == "embedding" or name != first:
+    # A LoRA adapter answers to its exact name alone: any other spelling would get the base model's answer.
+    if route.kind == "embedding" or route.adapter or name != base_routes(spec, route.engine or "")[0]:
         return False
     model = model_of(facts, name)
     if model is None:
@@ -77,7 +78,10 @@ def plays_direct(spec: Spec, name: str, facts: Facts | None) -> bool:
 def _aliases(spec: Spec, name: str, route: Route) -> list[str]:
     names = list(route.names)
     repo = spec.engines[route.engine or ""].repo
-    if name == routes_of(spec, route.engine or "")[0] and not repo.startswith(("/", ".")):
+    same = [model for model, one in spec.routes.items() if (one.engine, one.adapter) == (route.engine, route.adapter)]
+    if route.adapter:
+        names += [route.adapter] if name == same[0] else []
+    elif name == base_routes(spec, route.engine or "")[0] and not repo.startswith(("/", ".")):
         names.append(repo)
     return list(dict.fromkeys(names))
 
@@ -88,7 +92,7 @@ def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, A
         canonical(name): {
             "engine": route.engine,
             "names": _aliases(spec, name, route),
-            "served": name,
+            "served": served(spec, name),
             "direct": plays_direct(spec, name, facts),
             "kind": route.kind,
             "failover": route.kind != "embedding",
@@ -127,7 +131,7 @@ def _adapter_route(spec: Spec, name: str, route: Route, model: Model | None) -> 
         "engine": route.engine,
         "url": f"http://{engine_host(spec, route.engine or '')}",
         **({"replicas": urls} if urls else {}),
-        "served": name,
+        "served": served(spec, name),
         "names": _aliases(spec, name, route),
         "digest": known.digest,
         "size": known.size,
@@ -147,7 +151,7 @@ def guard(spec: Spec) -> dict[str, Any]:
     for name, engine in spec.engines.items():
         routes = routes_of(spec, name)
         engines[name] = {
-            "model": routes[0],
+            "model": served_names(spec, name)[0],
             "routes": [canonical(route) for route in routes],
             "kind": "embedding" if engine.task == "embed" else "generate",
             "start_s": round(engine.start_timeout),

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from orchestrator.decide import adapters
+from orchestrator.decide.mapping import is_local
 from orchestrator.decide.vllm_args import merge
 from orchestrator.decide.vllm_named import named
 from orchestrator.facts import Facts, Model
@@ -31,6 +33,11 @@ def routes_of(spec: Spec, engine: str) -> list[str]:
     return [model for model, route in spec.routes.items() if route.engine == engine]
 
 
+def base_routes(spec: Spec, engine: str) -> list[str]:
+    """Return those that the engine's own model answers, not one of its LoRA adapters."""
+    return [model for model in routes_of(spec, engine) if spec.routes[model].adapter is None]
+
+
 def sampling(model: Model | None) -> dict[str, Any]:
     """Return the sampling defaults that Ollama's /v1 applies to this model when a client says nothing."""
     found: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": _OLLAMA_TOP_K}
@@ -40,14 +47,17 @@ def sampling(model: Model | None) -> dict[str, Any]:
 
 
 def served_names(spec: Spec, name: str) -> list[str]:
-    """Return every name for --served-model-name; vLLM answers with the first one."""
+    """Return every name for --served-model-name; vLLM answers with the first one.
+
+    An adapter's names are not among them: vLLM prefers the base model where both bear a name.
+    """
     names: list[str] = []
-    for model in routes_of(spec, name):
+    for model in base_routes(spec, name):
         names += [model, canonical(model), canonical(model).removesuffix(":latest")]
         names += spec.routes[model].names
     if not spec.engines[name].repo.startswith(("/", ".")):
         names.append(spec.engines[name].repo)
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(names)) or [spec.engines[name].repo]
 
 
 def command(spec: Spec, name: str, facts: Facts | None, *, eager: bool = False) -> list[str]:
@@ -59,7 +69,8 @@ def command(spec: Spec, name: str, facts: Facts | None, *, eager: bool = False) 
     flags += ["--max-model-len", str(engine.max_model_len), "--max-num-seqs", str(engine.max_num_seqs)]
     flags += _value("--max-num-batched-tokens", engine.max_num_batched_tokens)
     flags += _memory(spec, engine)
-    flags += _behaviour(engine, model_of(facts, routes_of(spec, name)[0]))
+    flags += adapters.flags(spec, name, facts)
+    flags += _behaviour(engine, model_of(facts, (base_routes(spec, name) or routes_of(spec, name))[0]))
     if eager or engine.enforce_eager:
         flags.append("--enforce-eager")
     flags += ["--shutdown-timeout", str(math.ceil(engine.drain))]
@@ -113,13 +124,13 @@ def environment_of(spec: Spec, engine: Engine) -> dict[str, str]:
     if engine.gated:
         why = f"{engine.repo} is gated: accept its licence on huggingface.co and put a read token into .env"
         found["HF_TOKEN"] = "${HF_TOKEN:?" + why + "}"
-    if engine.repo.startswith("/"):
+    if engine.repo.startswith("/") and all(is_local(where) for where in engine.adapters.values()):
         found["HF_HUB_OFFLINE"] = "1"
     return found | engine.env | engine.vllm.env
 
 
 def volumes_of(engine: Engine) -> list[str]:
-    """Return the engine's caches and the user's mounts; a mount of the user's on a cache replaces it."""
+    """Return the engine's caches, its adapters and the user's mounts; one of the user's on a cache replaces it."""
     own = {_HF_HOME: f"hf-cache:{_HF_HOME}", _VLLM_CACHE: f"vllm-cache:{_VLLM_CACHE}"}
     taken = {mount.split(":")[1] for mount in engine.volumes if ":" in mount}
-    return [mount for target, mount in own.items() if target not in taken] + list(engine.volumes)
+    return [mount for target, mount in own.items() if target not in taken] + [*adapters.mounts(engine), *engine.volumes]
