@@ -10,9 +10,10 @@ from typing import Any
 
 from orchestrator import savedplan
 from orchestrator.decide import checklist as checks
-from orchestrator.decide import eta, outlook
+from orchestrator.decide import eta, gpulines, outlook
 from orchestrator.decide import notice as notes
 from orchestrator.decide.budget import Proof
+from orchestrator.decide.handover import handover_lines
 from orchestrator.decide.hostmemory import Wish, host_budget
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
@@ -86,6 +87,7 @@ def report(shown: Shown) -> str:
         back=tuple(outlook.way_back(spec)),
         stays=tuple(_left(spec, planned.proposal)),
         next="\n".join(_next(shown)).removeprefix("next: "),
+        handover=tuple(line for one in planned.handover for line in handover_lines(one)),
     ))  # fmt: skip
     accepted = "accepted by docker compose config" if shown.checked else "not checked with docker compose"
     lines = [*_seen(facts), "", people, "", f"written to {near(shown.space.dir)} ({accepted})", "",
@@ -178,11 +180,7 @@ def _seen(facts: Facts) -> list[str]:
         if model.name in loaded:
             state = ", loaded and partly on the CPU" if loaded[model.name].spilled else ", loaded"
         lines.append(f"  {model.name:<{width}}  {what or model.kind}, {model.size / GIB:.1f} GiB{state}")
-    for gpu in facts.gpus:
-        memory = f"{gpu.total / GIB:.1f} GiB, {gpu.free / GIB:.1f} free"
-        lines.append(f"GPU {gpu.index}: {gpu.name}, {memory}, compute capability {gpu.compute_capability}")
-    if not facts.gpus:
-        lines.append(f"GPU: none ({facts.gpu_problem})")
+    lines += gpulines.seen(facts)
     if facts.docker:
         docker = facts.docker
         lines.append(f"Docker {docker.engine}, Compose {docker.compose}" if not docker.problem
@@ -222,6 +220,7 @@ def data(shown: Shown) -> dict[str, Any]:
         "engines": {name: _engine(one.model_dump(mode="json")) for name, one in spec.engines.items()},
         "hub": list(shown.hub),
         "stays": planned.proposal.stays if planned.proposal else {},
+        "handover": {one.model: dataclasses.asdict(one) for one in planned.handover},
         "memory": str(planned.sums).splitlines(),
         "eta": [dataclasses.asdict(one) for one in times(planned)],
         "plan": shown.steps.as_dict(),
