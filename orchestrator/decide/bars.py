@@ -5,7 +5,8 @@ from __future__ import annotations
 from orchestrator.decide.vram import GpuBudget, gib
 
 _LEGEND = {
-    "x": "others", "O": "Ollama", "v": "vLLM weights", "k": "KV cache", "a": "activations and graphs",
+    "x": "others", "O": "Ollama", "v": "vLLM weights", "l": "LoRA and drafts", "k": "KV cache",
+    "a": "activations and graphs",
     "m": "margin and context", ".": "free",
 }  # fmt: skip
 
@@ -37,8 +38,9 @@ def _parts(budget: GpuBudget) -> list[tuple[str, int]]:
     found = [("x", budget.others), ("O", budget.ollama)]
     for share in budget.shares:
         work = share.activations + share.graphs
-        rest = max(0, share.requested - share.weights - share.kv - work) + share.ask.context()
-        found += [("v", share.weights), ("k", share.kv), ("a", work), ("m", rest)]
+        extra = share.ask.beside()
+        rest = max(0, share.requested - share.needed) + share.ask.context()
+        found += [("v", share.weights), ("l", extra), ("k", share.kv), ("a", work), ("m", rest)]
     return [(letter, size) for letter, size in found if size > 0]
 
 
