@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from orchestrator.spec_types import Section
+from orchestrator.spec_types import Seconds, Section
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -36,6 +36,7 @@ class Needs(Section):
     loras: Count | None = Field(None, description="LoRA adapters to serve")
     ci_parallel: bool | Count | None = Field(None, description="CI or automation calls at once; a number or true")
     ttft_ms: float | None = Field(None, gt=0, allow_inf_nan=False, description="time to first token that is needed")
+    client_timeout: Seconds | None = Field(None, description="how long clients wait for an answer, such as 2m")
     on_premises: bool | None = Field(None, description="data must not leave the premises")
     operating_capacity: bool | None = Field(None, description="somebody can run and watch a vLLM")
     openai_drop_in: bool | None = Field(None, description="clients need the whole OpenAI API")

@@ -15,6 +15,8 @@ RATE = (10.0, 100.0)        # output tokens/s of one user
 # seconds to minutes more; a tiny model on the CPU build takes 26-48 s (measured).
 START_GPU = (60.0, 360.0)
 START_CPU = (26.0, 120.0)
+RELOAD = (2.0, 15.0)        # a llama-server's own start beyond reading weights
+SETTLE = (3.0, 30.0)        # until a side has stopped and the GPU's free memory stands still
 GATE_PROMPTS = 20           # smoke parity: about so many prompts, on both sides
 
 
@@ -116,12 +118,23 @@ def _weights(spec: Spec, known: Known) -> Eta:
 
 
 def _start(spec: Spec, known: Known) -> Eta:
-    low, high = START_CPU if spec.accelerator == "cpu" else START_GPU
-    slow, fast, said = _speed(known.disk, DISK, 1e9, "GB/s")
-    sizes = [known.weights.get(name) or 0 for name in spec.engines]
+    sizes = [known.weights.get(name) or 0 for name, engine in spec.engines.items() for _ in range(engine.replicas)]
+    return engine_start(sizes, known.disk, cpu=spec.accelerator == "cpu")
+
+
+def engine_start(sizes: list[int], disk: float | None = None, *, cpu: bool = False) -> Eta:
+    """Return how long engines with weights of these bytes take to start, one after another; `disk` in bytes/s."""
+    low, high = START_CPU if cpu else START_GPU
+    slow, fast, said = _speed(disk, DISK, 1e9, "GB/s")
     count = len(sizes)
     why = f"{_engines(count)}{' one after another' if count > 1 else ''}: weights from disk ({said}), compile, warm-up"
     return Eta("vLLM start", count * low + sum(sizes) / fast, count * high + sum(sizes) / slow, why)
+
+
+def ollama_start(size: int, disk: float | None = None) -> Eta:
+    """Return how long Ollama takes to load models of `size` bytes again."""
+    slow, fast, said = _speed(disk, DISK, 1e9, "GB/s")
+    return Eta("reload", RELOAD[0] + size / fast, RELOAD[1] + size / slow, f"{size / 1e9:.1f} GB from disk ({said})")
 
 
 def _tokens(known: Known) -> tuple[float, float, str]:

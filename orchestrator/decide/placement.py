@@ -6,14 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.decide.mapping import Mapping
 from orchestrator.decide.options import ORDER, Option, Site, options
+from orchestrator.decide.replicas import Load, copies
 from orchestrator.decide.vram import GpuBudget, Share, family, fit, gib, spread
 from orchestrator.facts import Gpu
 
 _ENOUGH = 32768         # tokens of cache that a first choice should hold
-HELP = (
-    "another GPU, a shorter context, or a smaller model on the Ollama side would help; taking turns on one GPU "
-    "(a hand-over: one engine resident at a time) is not offered yet."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +23,8 @@ class Placed:
     gpus: tuple[str, ...]
     reasons: tuple[str, ...]
     flag: str = ""      # vLLM's --quantization, where weights are quantised while they load
+    replicas: int = 1   # copies, one on each of `gpus`
+    loading: int = 0    # bytes per GPU while weights load, CUDA context included
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ class _Board:
     others: dict[str, int]
     home: tuple[str, ...]
     ollama: int                 # per GPU of `home`
+    load: Load
     start: str = "bf16"         # the largest kind of weights to try
     shares: dict[str, list[Share]] = field(default_factory=dict)
 
@@ -73,13 +73,14 @@ def place(
     context: int,
     max_num_seqs: int = 16,
     prefer: tuple[str, ...] = (),
+    load: Load | None = None,
 ) -> Placement:
     """Return the best placement with Ollama's pinned models (`ollama` bytes) resident beside the engines.
 
     Best: fewest refusals, then fewest engines that share a GPU with Ollama, then Ollama where it is today.
     """
     boards = [
-        _Board({gpu.index: gpu for gpu in gpus}, others, home, spread(ollama, len(home)))
+        _Board({gpu.index: gpu for gpu in gpus}, others, home, spread(ollama, len(home)), load or Load())
         for home in _homes(gpus, others, ollama)
     ]
     # What the first engine takes, a second one lacks: with several, smaller weights for all are tried too.
@@ -124,7 +125,7 @@ def _greedy(mappings: list[Mapping], board: _Board, context: int, max_num_seqs: 
         placed.append(found)
         for gpu in found.gpus:
             board.shares.setdefault(gpu, []).append(found.share)
-    placed = [_grown(one, board) for one in placed]
+    placed = [_copied(_grown(one, board), board) for one in placed]
     order = {one.model: at for at, one in enumerate(mappings)}
     placed.sort(key=lambda one: order[one.mapping.model])
     budgets = tuple(board.budget(gpu) for gpu in board.gpus)
@@ -144,6 +145,23 @@ def _grown(one: Placed, board: _Board) -> Placed:
     return replace(one, share=share)
 
 
+def _copied(one: Placed, board: _Board) -> Placed:
+    """Put copies on equal GPUs that nobody uses, where the load asks for them; never on Ollama's."""
+    first = board.gpus[one.gpus[0]]
+    if len(one.gpus) > 1 or first.index in board.home:
+        return one
+    needed = one.share.requested + one.share.ask.context()
+    free = [gpu.index for gpu in board.gpus.values() if gpu.index not in board.home and not board.shares.get(gpu.index)
+            and (gpu.total, gpu.compute_capability) == (first.total, first.compute_capability)
+            and board.room(gpu.index) >= max(needed, one.loading)]  # fmt: skip
+    count, why = copies(one.share, board.load, len(free))
+    if count == 1:
+        return one
+    for gpu in free[: count - 1]:
+        board.shares[gpu] = [one.share]
+    return replace(one, gpus=(*one.gpus, *free[: count - 1]), replicas=count, reasons=(*one.reasons, why))
+
+
 def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> Placed | str:
     if not mapping.numbers.params_b or (mapping.kind == "generate" and not mapping.numbers.kv_token):
         return "its size is not known, so no memory can be promised; give gpus and kv_cache in migrate.yaml"
@@ -156,9 +174,10 @@ def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> P
             total = min(board.gpus[gpu].total for gpu in one.gpus)
             share = fit(one.ask, total, room, enough) if one.loading + one.ask.context() <= room else None
             if share and share.sequences * length >= enough:
-                return Placed(mapping, one.repo, share, one.gpus, one.why, one.flag)
+                peak = one.loading + one.ask.context()
+                return Placed(mapping, one.repo, share, one.gpus, one.why, one.flag, loading=peak)
             closest = _closest(one, total, room)
-    return f"{closest or 'no GPU here can run it (compute capability 7.5 or newer is needed)'}. {HELP}"
+    return f"{closest or 'no GPU here can run it (compute capability 7.5 or newer is needed)'}."
 
 
 def _closest(one: Option, total: int, room: int) -> str:

@@ -25,6 +25,7 @@ class Report:
     back: tuple[str, ...] = ()
     stays: tuple[str, ...] = ()
     next: str = ""
+    handover: tuple[str, ...] = ()      # printed only where there is one
 
 
 def readable(report: Report) -> str:
@@ -40,6 +41,7 @@ def readable(report: Report) -> str:
         ("How long it takes", report.time or ("Not known.",)),
         ("How do I go back", report.back or ("Nothing was changed: there is nothing to undo.",)),
         ("What stays on Ollama", report.stays or ("Nothing but the way back.",)),
+        *((("Hand-over", report.handover),) if report.handover else ()),
         ("Next", (report.next or "nothing",)),
     )
     return "\n\n".join("\n".join([heading, *_body(lines)]) for heading, lines in sections)

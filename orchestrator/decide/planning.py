@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.decide import adapters
 from orchestrator.decide.budget import Proof, Running, proof
 from orchestrator.decide.catalog import load
+from orchestrator.decide.handover import Handover
 from orchestrator.decide.propose import Proposal, propose
 from orchestrator.decide.tuning import Setting, tuning
 from orchestrator.decide.verdict import Verdict, decide
@@ -30,6 +32,7 @@ class Planned:
     sums: Proof | None = None
     forced: bool = False        # the verdict was to stay, and the user went on all the same
     rehearsal: bool = False     # vLLM's CPU build: the verdict is about the real thing
+    handover: tuple[Handover, ...] = ()     # models that could only take turns with Ollama; nothing of it is rendered
 
 
 def decide_plan(
@@ -52,15 +55,17 @@ def decide_plan(
     settings = tuple(tuning(facts))
     rehearsal = (written.accelerator if written else overrides.get("accelerator")) == "cpu"
     if written is not None:
+        adapters.require(written, facts, "migrate.yaml")
         return Planned(verdict, settings, written, None, proof(written, facts, load(), running), rehearsal=rehearsal)
     wanted = verdict.kind in RENDERED
     if not (wanted or force or rehearsal):
         return Planned(verdict, settings)
-    found = propose(name, facts, models, overrides)
+    found = propose(name, facts, models, overrides, needs=needs)
+    adapters.require(found.spec, facts, "the proposal")
     return Planned(
         verdict, settings, found.spec, found, found.proof, forced=force and not wanted and not rehearsal,
-        rehearsal=rehearsal,
-    )
+        rehearsal=rehearsal, handover=found.handovers,
+    )  # fmt: skip
 
 
 def _needs(overrides: Mapping[str, Any]) -> Needs:

@@ -64,7 +64,7 @@ def recipe(mapping: Mapping, scheme: str = "W4A16") -> str:
         repo=mapping.repo,
         shown=re.sub(r"[^\w./~ -]", "?", mapping.repo),      # stands in a docstring
         scheme=scheme,
-        target=f"{_name(mapping.repo)}-{scheme}",
+        target=target(mapping, scheme),
         auto="AutoModelForImageTextToText" if vision else "AutoModelForCausalLM",
         processor="AutoProcessor" if vision else "AutoTokenizer",
         imports=f"from llmcompressor.modifiers.{module} import {modifier}",
@@ -77,5 +77,7 @@ def recipe(mapping: Mapping, scheme: str = "W4A16") -> str:
     )
 
 
-def _name(repo: str) -> str:
-    return re.sub(r"[^\w.-]", "-", repo.rstrip("/").rsplit("/", 1)[-1]) or "model"
+def target(mapping: Mapping, scheme: str = "W4A16") -> str:
+    """Return the directory that the script writes."""
+    name = re.sub(r"[^\w.-]", "-", (mapping.repo or "").rstrip("/").rsplit("/", 1)[-1]) or "model"
+    return f"{name}-{scheme}"
