@@ -221,6 +221,15 @@ def facts(
     _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama)
 
 
+@app.command(help="Print the JSON Schema of an answer or a file: plan, facts, doctor, scan, error, migrate.yaml, plan-file.")
+def schema(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "schema", form=name)
+
+
 def main() -> None:
     """Entry point of the command `migrate`."""
     app()

@@ -31,8 +31,16 @@ def seconds(value: Any) -> Any:
     return value
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
+# What may be written, for the JSON schema; the validators themselves are stricter only in their messages.
+_Size = Annotated[str, Field(pattern=rf"^\s*{_NUMBER}\s*([KMGkmg][iI]?[Bb]|[Bb]?)\s*$")]
+_Duration = Annotated[str, Field(pattern=rf"^\s*{_NUMBER}\s*(ms|s|m|h)\s*$")]
+_SizeInput = Annotated[int, Field(ge=0)] | _Size
+_DurationInput = Annotated[float, Field(ge=0)] | _Duration
+
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=_SizeInput), Field(ge=0)]
+Seconds = Annotated[
+    float, BeforeValidator(seconds, json_schema_input_type=_DurationInput), Field(ge=0, allow_inf_nan=False)
+]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 STACK_NAME = r"^[a-z0-9][a-z0-9-]{0,38}$"
