@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.facts import Facts, Gpu, Loaded, Model, OllamaContainer, OllamaFacts
+from orchestrator.facts import Facts, Gpu, Loaded, Model, OllamaContainer, OllamaFacts, Spread, Traffic
 
 ROOT = Path(os.environ.get("MIGRATE_CASES", Path(__file__).parent.parent / "cases"))
 _UNITS = {"MiB": 2**20, "GiB": 2**30}
@@ -47,4 +47,10 @@ def facts(data: dict[str, Any]) -> Facts:
         loaded=tuple(Loaded(**item) for item in data.get("loaded", ())),
         container=container,
     )  # fmt: skip
-    return Facts(ollama, tuple(gpu(at, text) for at, text in enumerate(data.get("gpus", ()))))
+    gpus = tuple(gpu(at, text) for at, text in enumerate(data.get("gpus", ())))
+    return Facts(ollama, gpus, traffic=traffic(data.get("traffic", {})))
+
+
+def traffic(data: dict[str, Any]) -> Traffic:
+    spreads = ("concurrency", "latency", "prompt_tokens", "output_tokens")
+    return Traffic(**{key: Spread(**value) if key in spreads else value for key, value in data.items()})

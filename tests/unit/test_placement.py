@@ -35,6 +35,10 @@ def test_case(path: Path) -> None:
         assert all(re.search(pattern, found.stays[model]) for pattern in patterns), found.stays[model]
     for words in expect.get("notes", []):
         assert words in " ".join(found.notes)
+    if "recipes" in expect:
+        assert list(found.recipes) == expect["recipes"]
+    if "handover" in expect:
+        assert [one.model for one in found.handovers] == expect["handover"]
     if "routes" in expect:
         assert {model: route.engine for model, route in spec.routes.items()} == expect["routes"]
     if "shared" in expect:
