@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -11,6 +10,8 @@ import typing
 from pathlib import Path
 from types import UnionType
 from typing import Any
+
+import yaml
 
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import Facts
@@ -82,11 +83,12 @@ class Workspace:
             )
         return spec
 
-    def keep_deployed(self) -> None:
-        """Keep the stack file as it was deployed, so that a later plan can say what an edit changes."""
+    def keep_deployed(self, spec: Spec) -> None:
+        """Keep the spec as it was deployed, so that a later plan can say what an edit changes."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
         temporary = self.state_dir / "deployed.tmp"
-        temporary.write_text(self.spec_path.read_text(encoding="utf-8"), encoding="utf-8")
+        text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.state_dir / "deployed.yaml")
 
     def deployed(self) -> Spec | None:
@@ -121,12 +123,6 @@ class Workspace:
         except (OSError, ValueError, TypeError, KeyError) as error:
             hint = "move it away, then run: migrate plan"
             raise MigrateError(f"{path} cannot be read: {error}", hint=hint) from error
-
-
-def spec_digest(spec: Spec) -> str:
-    """Return a digest of everything a gate's evidence depends on; the evidence expires when it changes."""
-    kept = spec.model_dump(mode="json", exclude={"cutover", "takeover"})
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def thaw(kind: Any, value: Any) -> Any:

@@ -9,21 +9,22 @@ from typing import Any
 
 from orchestrator import plan as plans
 from orchestrator import savedplan
-from orchestrator.commands import adapters
+from orchestrator.commands import adapters, edit
 from orchestrator.commands.readiness import require_ready
-from orchestrator.commands.session import Session
+from orchestrator.commands.session import Session, know
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
-from orchestrator.errors import GateRefused, Inconclusive, UsageError, WrongState
+from orchestrator.errors import UsageError, WrongState
 from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
 from orchestrator.observe import world
 from orchestrator.plan import Plan
+from orchestrator.plan.edits import Deployed, evidence_digest
 from orchestrator.savedplan import SavedPlan
 from orchestrator.state import EngineState, StackState
+from orchestrator.steps.edit import gates_of
 from orchestrator.steps.lease import Lease, standing
 from orchestrator.steps.takeover import preflight, settle
-from orchestrator.workspace import spec_digest
 
 
 def up(
@@ -37,7 +38,7 @@ def up(
         _as_planned(session, saved)
     flagcheck.require(session.spec, str(session.space.spec_path))
     adapters.require(session)
-    plan = plans.plan_up(session.spec, session.journal.states())
+    plan, _ = _plan_up(session)
     if dry_run:
         return _show(console, plan)
     _container(session)
@@ -50,15 +51,16 @@ def up(
         settle(session.context)
         require_ready(session, skip=skip_doctor)
         preflight(session.context)
-        plan = plans.plan_up(session.spec, session.journal.states())
+        plan, before = _plan_up(session)
         _phase(console, "up", f"{session.spec.name}: deploy, healthcheck, smoke parity, load test")
-        try:
-            session.run(plan)
-        except (GateRefused, Inconclusive):
-            session.space.keep_deployed()      # it runs as the file says; only its proof is missing
-            raise
-        session.space.keep_deployed()
+        edit.carry_out(session, plan, before)
+    know(session.journal, session.spec)     # without what the edit has removed
     return _done(console, session, "every route is proven" if session.spec.migrating() else "the stack is up")
+
+
+def _plan_up(session: Session) -> tuple[Plan, Deployed]:
+    before = edit.deployed(session.space, session.spec, session.journal)
+    return plans.plan_up(session.spec, session.journal.states(), before), before
 
 
 def cutover(
@@ -90,6 +92,7 @@ def rollback(
 ) -> int:
     """Put the traffic back; lowering a weight needs no lock, so it works while a cutover runs."""
     session = Session(console, common, yes=yes)
+    edit.as_running(session)
     states = session.journal.states()
     plan = plans.plan_rollback(session.spec, states, models, stop=stop, restore=restore)
     if dry_run:
@@ -117,6 +120,7 @@ def down(
 ) -> int:
     """Give the port back, then remove the stack."""
     session = Session(console, common, yes=yes)
+    edit.as_running(session)
     if volumes and confirm != session.spec.name:
         raise UsageError(
             "--volumes removes weights and caches for good", hint=f"confirm it: --confirm {session.spec.name}"
@@ -154,12 +158,10 @@ def _container(session: Session) -> None:
 
 def _proven_now(session: Session, routes: tuple[str, ...]) -> None:
     """Evidence expires with what it was gathered on: the spec's engines, routes and images."""
-    digest = spec_digest(session.spec)
     for model in routes:
-        kinds = ("parity", "load") if session.spec.routes[model].kind == "generate" else ("vectors",)
-        for kind in kinds:
+        for kind in gates_of(session.spec, model):
             last = session.journal.last("verdict", f"{kind} {model}")
-            if last is None or last.data.get("spec") != digest:
+            if last is None or last.data.get("spec") != evidence_digest(session.spec, kind, model):
                 raise WrongState(
                     f"the evidence of {kind} for {model} is older than migrate.yaml", hint="run: migrate up"
                 )

@@ -14,7 +14,7 @@ import yaml
 from orchestrator import plan as plans
 from orchestrator import render
 from orchestrator.clients.docker import Docker
-from orchestrator.commands import adapters, plan_report
+from orchestrator.commands import adapters, edit, plan_report
 from orchestrator.commands.looking import Sources, look
 from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
@@ -30,7 +30,6 @@ from orchestrator.facts import Facts
 from orchestrator.flags import Common
 from orchestrator.names import canonical
 from orchestrator.observe import hub as hub_look
-from orchestrator.plan.edits import changes
 from orchestrator.spec import Spec
 from orchestrator.workspace import SPEC_FILE, Workspace
 
@@ -76,15 +75,16 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
     _fits(planned, facts, space)
     hub = () if sources.elsewhere else _hub(console, planned)
     usable = None if sources.elsewhere else docker
-    checked = _write(console, space, planned.spec, facts, usable, planned.proposal)
+    serves = edit.serves(space, planned.spec)
+    checked = _write(console, space, planned.spec, facts, usable, planned.proposal, serves=serves)
     journal = open_journal(space, planned.spec)
-    steps = plans.plan_up(planned.spec, journal.states())
+    before = edit.deployed(space, planned.spec, journal, facts, look=not sources.elsewhere)
+    steps = plans.plan_up(planned.spec, journal.states(), before)
     journal.append("plan", planned.spec.name, str(steps), {**steps.as_dict(), **plan_report.decision(planned)})
     papers = plan_report.papers(planned, facts, checklist=wish.checklist, notice=wish.notice)
-    before = space.deployed()
-    edits = changes(before, planned.spec, journal.states()) if before else []
+    edits = edit.found(planned.spec, journal, before)
     papers = (*plan_report.edits(edits), *papers)
-    shown = plan_report.Shown(space, planned, facts, steps, checked=checked, hub=hub, extra=papers)
+    shown = plan_report.Shown(space, planned, facts, steps, checked=checked, hub=hub, extra=papers, kept=serves)
     if wish.out:
         plan_report.save(shown, wish.out)
     console.answer(plan_report.report(shown), plan_report.data(shown))
@@ -168,9 +168,13 @@ def _overrides(*, cpu: bool) -> dict[str, Any]:
 
 
 def _write(
-    console: Console, space: Workspace, spec: Spec, facts: Facts, docker: Docker | None, proposal: Proposal | None
+    console: Console, space: Workspace, spec: Spec, facts: Facts, docker: Docker | None, proposal: Proposal | None,
+    *, serves: bool,
 ) -> bool:
-    """Render beside the stack, have Compose accept it, then write. Returns whether Compose was asked."""
+    """Render beside the stack, have Compose accept it, then write. Returns whether Compose was asked.
+
+    With `serves` nothing but the facts is written: containers with traffic would follow an edit at once.
+    """
     files = render.render(spec, facts)
     usable = docker is not None and facts.docker is not None and not facts.docker.problem
     try:
@@ -178,8 +182,9 @@ def _write(
             _check(files, space, spec, docker)
         space.dir.mkdir(parents=True, exist_ok=True)
         if proposal:
-            files = {SPEC_FILE: spec_to_yaml(spec, proposal), **files}
-        render.write(space.dir, files)
+            files = {SPEC_FILE: spec_to_yaml(spec, proposal), **proposal.recipes, **files}
+        if not serves:
+            render.write(space.dir, files)
         space.save_facts(facts)
     except OSError as error:
         raise MigrateError(

@@ -39,6 +39,7 @@ class Shown:
     checked: bool
     hub: tuple[str, ...] = ()       # each repository as it was seen
     extra: tuple[str, ...] = ()
+    kept: bool = False              # what serves has its files still: `up` writes them
 
     @property
     def spec(self) -> Spec:
@@ -90,7 +91,9 @@ def report(shown: Shown) -> str:
         handover=tuple(line for one in planned.handover for line in handover_lines(one)),
     ))  # fmt: skip
     accepted = "accepted by docker compose config" if shown.checked else "not checked with docker compose"
-    lines = [*_seen(facts), "", people, "", f"written to {near(shown.space.dir)} ({accepted})", "",
+    written = "not written before migrate up: what serves follows its files" if shown.kept \
+        else f"written to {near(shown.space.dir)}"
+    lines = [*_seen(facts), "", people, "", f"{written} ({accepted})", "",
              "steps of migrate up", str(shown.steps)]  # fmt: skip
     if not planned.rehearsal:
         lines += ["", "The evidence in full", "", *verdict_lines(planned.verdict)]
@@ -101,7 +104,7 @@ def edits(found: list[Change]) -> tuple[str, ...]:
     """Return what editing a deployed stack does: containers, weights, gates, the way back."""
     if not found:
         return ()
-    live = ["  an engine with traffic is changed only after: migrate rollback (weight 0); up refuses it before"] \
+    live = ["  migrate up does it: Ollama answers meanwhile, and if a step fails all is put back as it was"] \
         if any(one.live and one.how == "weight 0 first" for one in found) else []  # fmt: skip
     return ("", "What your edit of the deployed stack does", *(f"  {one}" for one in found), *live)
 

@@ -43,9 +43,14 @@ def workspace(common: Common, *, new: bool = False) -> Workspace:
 def open_journal(space: Workspace, spec: Spec, *, create: bool = True) -> Journal:
     """Open the stack's journal and tell it the spec's names."""
     journal = Journal(space.state_dir, create=create)
+    know(journal, spec)
+    return journal
+
+
+def know(journal: Journal, spec: Spec) -> None:
+    """Tell the journal which routes and engines there are: states are derived for these."""
     routes = {model: route.engine is not None for model, route in spec.routes.items()}
     journal.known(routes, tuple(spec.engines))
-    return journal
 
 
 def gateway_of(space: Workspace, spec: Spec) -> Gateway:

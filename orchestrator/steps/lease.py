@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from typing import Self
 
 from orchestrator.errors import ExitCode, MigrateError
 from orchestrator.events import Kind
+from orchestrator.journal import Journal
 from orchestrator.steps import Context
 
 
 def approved(context: Context) -> dict[str, float]:
     """Return the last approved weight of every migrating route, from the journal."""
-    weights = dict.fromkeys(context.spec.migrating(), 0.0)
-    for entry in context.journal.entries("approved"):
+    return approved_of(context.journal, context.spec.migrating())
+
+
+def approved_of(journal: Journal, models: Iterable[str]) -> dict[str, float]:
+    """Return the last approved weight (percent) of each of these routes."""
+    weights = dict.fromkeys(models, 0.0)
+    for entry in journal.entries("approved"):
         if entry.subject in weights:
             weights[entry.subject] = float(entry.data["weight"])
     return weights
@@ -27,6 +34,20 @@ def standing(context: Context) -> dict[str, float]:
         return weights
     now = context.gateway.status().weights
     return {model: min(weight, now.get(model, 0.0)) for model, weight in weights.items()}
+
+
+def held(journal: Journal) -> dict[str, float]:
+    """Return the weights (percent) that an edit has taken away for a while and owes; a rollback cancels the debt."""
+    owed = {entry.subject: float(entry.data["weight"]) for entry in journal.entries("held")}
+    return {model: weight for model, weight in owed.items() if weight > 0}
+
+
+def settle_debt(journal: Journal, models: Iterable[str], why: str) -> None:
+    """Write down that nothing is owed to these routes any more."""
+    owed = held(journal)
+    for model in models:
+        if model in owed:
+            journal.append("held", model, why, {"weight": 0.0})
 
 
 class Lease:

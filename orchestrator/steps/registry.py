@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from orchestrator.plan import Step
 from orchestrator.steps import Action, Context
+from orchestrator.steps.edit import Drain, KeepSpec, Lower, Raise, ReuseEvidence
 from orchestrator.steps.files import WriteFiles
 from orchestrator.steps.images import FetchImage
 from orchestrator.steps.reload import ReloadServices
@@ -27,6 +28,7 @@ MAKERS: dict[str, Maker] = {
     "take-over": lambda context, _: TakeOver(context),
     "restore": lambda context, _: Restore(context),
     "start-engine": lambda context, step: StartEngine(context, step.target),
+    "recreate-engine": lambda context, step: StartEngine(context, step.target),
     "stop-engine": lambda context, step: StopEngine(context, step.target),
     "remove-unused": lambda context, _: RemoveUnused(context),
     "check-health": lambda context, step: Health(context, step.target),
@@ -38,6 +40,13 @@ MAKERS: dict[str, Maker] = {
     "unshift": lambda context, step: Unshift(
         context, tuple(step.data["routes"]), leaving=bool(step.data["leaving"])
     ),
+    "lower": lambda context, step: Lower(context, tuple(step.data["routes"])),
+    "drain": lambda context, step: Drain(
+        context, tuple(step.data["routes"]), float(step.data["seconds"]), cut=step.data["when_busy"] == "cut"
+    ),
+    "keep-spec": lambda context, _: KeepSpec(context),
+    "reuse-evidence": lambda context, step: ReuseEvidence(context, step.target),
+    "raise": lambda context, step: Raise(context, tuple(step.data["routes"])),
     "remove-stack": lambda context, step: RemoveStack(context, volumes=bool(step.data["volumes"])),
 }
 

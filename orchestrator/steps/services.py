@@ -13,6 +13,7 @@ from orchestrator.clients.docker import ContainerFacts
 from orchestrator.decide import startup
 from orchestrator.errors import MigrateError, WrongState
 from orchestrator.events import Kind
+from orchestrator.plan.edits import engine_digest
 from orchestrator.state import EngineState, Event, RouteState, StackState
 from orchestrator.steps import Context
 from orchestrator.stop import poll
@@ -212,12 +213,7 @@ class StartEngine:
         )
 
     def _digest(self) -> str:
-        wanted = {
-            "engine": self.context.spec.engines[self.name].model_dump(mode="json"),
-            "image": self.context.spec.engines[self.name].image or self.context.spec.images.vllm,
-            "routes": {model: self.context.spec.routes[model].model_dump(mode="json") for model in self._models()},
-        }
-        return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        return engine_digest(self.context.spec, self.name)
 
 
 class StopEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from orchestrator.clients.gateway import Conflict
@@ -12,7 +13,7 @@ from orchestrator.errors import GateRefused, Inconclusive, MigrateError, RolledB
 from orchestrator.events import Kind
 from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, door
-from orchestrator.steps.lease import approved, standing
+from orchestrator.steps.lease import approved, held, settle_debt, standing
 
 LOOK_S = 0.5
 
@@ -34,7 +35,7 @@ class Shift:
         return not self._moving
 
     def do(self) -> dict[str, Any]:
-        self._prove_way_back()
+        prove_way_back(self.context, {model: self.context.spec.routes[model].kind for model in self._moving})
         control = self._control()
         start = self.context.gateway.log_end()
         self._set(dict.fromkeys(self._moving, self.weight))
@@ -48,6 +49,7 @@ class Shift:
             if self.weight >= 100:
                 self.context.journal.move("route", model, Event.ARRIVED)
             self.context.journal.append("approved", model, f"{self.weight:g} %", {"weight": self.weight})
+        settle_debt(self.context.journal, self._moving, "cutover")
         self._settled = True
         return {"text": "approved", "verdict": verdict.as_dict()}
 
@@ -57,25 +59,9 @@ class Shift:
             return
         back = {model: weight for model, weight in standing(self.context).items() if model in self._moving}
         at = time.time()
-        _write_down(self.context, back, at, self.context.gateway.set_weights(back, None, by="cutover: step back"))
+        write_down(self.context, back, at, self.context.gateway.set_weights(back, None, by="cutover: step back"))
         shown = ", ".join(f"{model} {weight:g} %" for model, weight in back.items())
         self.context.say("cutover", f"back to the last approved step: {shown}", Kind.WARN)
-
-    def _prove_way_back(self) -> None:
-        url, headers = door(self.context, "ollama")
-        for model in self._moving:
-            try:
-                with OpenAI(url, headers=headers) as ollama:
-                    if self.context.spec.routes[model].kind == "embedding":
-                        ollama.embeddings({"model": model, "input": "ok"})
-                    else:
-                        ollama.chat({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "ok"}]})
-            except MigrateError as error:
-                raise GateRefused(
-                    f"the way back is not there: Ollama does not answer for {model}",
-                    evidence=error.evidence or error.message,
-                    hint="see: migrate logs ollama",
-                ) from error
 
     def _set(self, weights: dict[str, float]) -> None:
         status = self.context.gateway.status()
@@ -93,7 +79,7 @@ class Shift:
             version = self.context.gateway.set_weights(weights, self._version, by="cutover")
         except Conflict as error:
             raise WrongState("the weights were changed by somebody else", hint="migrate status") from error
-        _write_down(self.context, weights, at, version)
+        write_down(self.context, weights, at, version)
 
     def _control(self) -> Side | None:
         """Return Ollama's side as last measured by a step that still had live control traffic."""
@@ -188,9 +174,13 @@ class Unshift:
             raise
         states = self.context.journal.states().routes
         rolled_back = all(states[model] not in (RouteState.SHIFTING, RouteState.CUT_OVER) for model in self.routes)
-        return rolled_back and all(weights.get(model, 0.0) == 0 for model in self.routes)
+        owed = held(self.context.journal)
+        return rolled_back and all(weights.get(model, 0.0) == 0 and model not in owed for model in self.routes)
 
     def do(self) -> dict[str, Any]:
+        # First, so that an edit that runs beside this does not put the weight back.
+        with suppress(MigrateError):
+            settle_debt(self.context.journal, self.routes, "rollback")
         try:
             running = unshift(self.context, self.routes, "rollback")
         except MigrateError as error:
@@ -206,10 +196,31 @@ class Unshift:
         """There is no way back from the way back."""
 
 
+def prove_way_back(context: Context, kinds: dict[str, str]) -> None:
+    """Ask Ollama for one token (or vector) of each route; raises GateRefused where it does not answer.
+
+    `kinds`: route to generate or embedding.
+    """
+    url, headers = door(context, "ollama")
+    for model, kind in kinds.items():
+        try:
+            with OpenAI(url, headers=headers) as ollama:
+                if kind == "embedding":
+                    ollama.embeddings({"model": model, "input": "ok"})
+                else:
+                    ollama.chat({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "ok"}]})
+        except MigrateError as error:
+            raise GateRefused(
+                f"the way back is not there: Ollama does not answer for {model}",
+                evidence=error.evidence or error.message,
+                hint="see: migrate logs ollama",
+            ) from error
+
+
 def unshift(context: Context, routes: tuple[str, ...], by: str) -> int:
     """Lower the routes to 0 first, write it down second; return how many answers still run on vLLM."""
     at, weights = time.time(), dict.fromkeys(routes, 0.0)
-    _write_down(context, weights, at, context.gateway.set_weights(weights, None, by=by))
+    write_down(context, weights, at, context.gateway.set_weights(weights, None, by=by))
     _rolled_back(context, routes)
     live = context.gateway.status().live.by_route
     return sum(live.get(model, {}).get("vllm", 0) for model in routes)
@@ -228,6 +239,7 @@ def _last_written(context: Context) -> int | None:
     return mine[-1] if mine else None
 
 
-def _write_down(context: Context, weights: dict[str, float], at: float, version: int) -> None:
+def write_down(context: Context, weights: dict[str, float], at: float, version: int) -> None:
+    """Journal weights (percent) that the gateway has taken; `at` in epoch seconds, `version` is the gateway's."""
     text = ", ".join(f"{model} {weight:g} %" for model, weight in weights.items())
     context.journal.append("weights", context.spec.name, text, {"weights": weights, "at": at, "version": version})

@@ -15,12 +15,13 @@ from orchestrator.checks.parity import check_parity
 from orchestrator.checks.prompts import load_prompts
 from orchestrator.checks.vectors import check_vectors
 from orchestrator.clients.openai import OpenAI
+from orchestrator.decide.adapters import inside
 from orchestrator.errors import GateRefused, Inconclusive
 from orchestrator.events import Kind
+from orchestrator.plan.edits import evidence_digest
 from orchestrator.rendering.engine import served_names
 from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, door
-from orchestrator.workspace import spec_digest
 
 RANK = [
     RouteState.PLANNED, RouteState.DEPLOYED, RouteState.HEALTHY, RouteState.MATCHED, RouteState.PROVEN,
@@ -45,7 +46,7 @@ class Gate:
         states = self.context.journal.states().routes
         passed = all(self._beyond(states[model]) for model in self.models())
         last = self.context.journal.last("verdict", f"{self.check} {self.target}")
-        same = last is not None and last.data.get("spec") == spec_digest(self.context.spec)
+        same = last is not None and last.data.get("spec") == self.digest()
         return passed and same
 
     def do(self) -> dict[str, Any]:
@@ -67,6 +68,10 @@ class Gate:
         for model in self.models():
             self.passed(model)
         return {"text": "passed", "summary": verdict.summary}
+
+    def digest(self) -> str:
+        """Return what the evidence of this gate depends on, as a digest."""
+        return evidence_digest(self.context.spec, self.check, self.target)
 
     def passed(self, model: str) -> None:
         """Move the route on; one that carries traffic already stays where it is."""
@@ -98,7 +103,7 @@ class Gate:
         self.context.journal.append(
             "verdict", f"{self.check} {self.target}", verdict.result,
             {"summary": verdict.summary, "evidence": str(path.relative_to(self.context.dir)),
-             "spec": spec_digest(self.context.spec)},
+             "spec": self.digest()},
         )
 
     def _evidence_path(self) -> Path:
@@ -131,6 +136,7 @@ class Health(Gate):
             return check_health(
                 client, engine.repo, names, target=self.target,
                 kind="embedding" if engine.task == "embed" else "generate",
+                adapters={name: inside(engine, name) for name in engine.adapters},
             )
 
     def _engine(self) -> str | None:

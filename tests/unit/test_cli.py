@@ -15,9 +15,10 @@ from cli_stage import MODEL, ROOT, migrate, ollama
 from core_stack import PROVEN, open_journal
 
 from orchestrator import __version__
+from orchestrator.plan.edits import evidence_digest
 from orchestrator.spec import load_spec
 from orchestrator.state import Event
-from orchestrator.workspace import Workspace, spec_digest
+from orchestrator.workspace import Workspace
 
 COMMANDS = ["plan", "up", "cutover", "rollback", "status", "down", "logs"]
 # Answers what `migrate` asks of Docker before it does anything: versions; there are no containers.
@@ -376,8 +377,9 @@ def test_cutover_without_a_terminal_needs_a_yes(stack):
     journal.move("stack", "main", Event.TOOK_OVER)
     said = short(with_docker(stack, "cutover", "--yes"), 4)
     assert "the evidence of parity" in said
-    digest = spec_digest(load_spec(stack / "stacks" / "main" / "migrate.yaml"))
+    of = load_spec(stack / "stacks" / "main" / "migrate.yaml")
     for check in ("parity", "load"):
+        digest = evidence_digest(of, check, MODEL)
         journal.append("verdict", f"{check} {MODEL}", "pass", {"spec": digest})
     done = with_docker(stack, "cutover")
     assert "--yes" in short(done, 2)
@@ -551,10 +553,13 @@ def test_an_edit_of_what_is_deployed_is_told(tmp_path):
     path = seen_elsewhere(tmp_path, "busy-team-one-24gb")
     migrate(tmp_path, "plan", "--facts", str(path))
     stack = tmp_path / "stacks" / "main"
-    Workspace(stack).keep_deployed()
+    Workspace(stack).keep_deployed(load_spec(stack / "migrate.yaml"))
+    journal = journal_of(tmp_path)
+    journal.move("stack", "main", Event.TOOK_OVER)
     assert "your edit" not in migrate(tmp_path, "plan", "--facts", str(path)).stdout
     spec = stack / "migrate.yaml"
     spec.write_text(spec.read_text().replace("max_num_seqs: 24", "max_num_seqs: 12"))
     said = migrate(tmp_path, "plan", "--facts", str(path)).stdout
     assert "What your edit of the deployed stack does" in said
     assert re.search(r"llama3-1-8b.*max_num_seqs.*24.*12", said)
+    assert re.search(r"#\d+ +recreate-engine +llama3-1-8b +vllm-llama3-1-8b is made anew: max_num_seqs 24 -> 12", said)

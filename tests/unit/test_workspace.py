@@ -1,4 +1,3 @@
-import json
 
 import pytest
 from core_stack import raw
@@ -7,7 +6,7 @@ from yaml import safe_dump
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import DockerFacts, Facts, Gpu, Loaded, Model, OllamaContainer, OllamaFacts
 from orchestrator.spec import parse_spec
-from orchestrator.workspace import Workspace, spec_digest, stack_name, stacks_dir
+from orchestrator.workspace import Workspace, stack_name, stacks_dir
 
 FACTS = Facts(
     ollama=OllamaFacts(
@@ -118,18 +117,12 @@ def test_facts_that_cannot_be_read_are_told(tmp_path, text):
     assert caught.value.hint == "move it away, then run: migrate plan"
 
 
-def test_evidence_expires_with_what_it_depends_on_and_only_that():
-    def digest(**changes):
-        return spec_digest(parse_spec(safe_dump(raw(**changes))))
-
-    same = digest()
-    assert digest(cutover={"bake": "5m"}) == same
-    assert digest(takeover={"drain": "5m"}) == same
-    for changes in (
-        {"images": {"vllm": "other:1"}},
-        {"engines": {"llama": {"repo": "meta-llama/Llama-3.1-8B-Instruct", "revision": "abc"}}},
-        {"parity": {"max_tokens": 5}},
-        {"load": {"users": [1]}},
-    ):
-        assert digest(**changes) != same
-    json.dumps(same)
+def test_the_deployed_spec_comes_back_as_it_was(tmp_path):
+    space = Workspace(tmp_path)
+    assert space.deployed() is None
+    spec = parse_spec(safe_dump(raw(cutover={"bake": "5m"}, load={"users": [1, 2]})))
+    space.keep_deployed(spec)
+    assert space.deployed() == spec
+    assert [path.name for path in space.state_dir.iterdir()] == ["deployed.yaml"]
+    (space.state_dir / "deployed.yaml").write_text("name: [")
+    assert space.deployed() is None
