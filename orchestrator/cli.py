@@ -79,12 +79,16 @@ def plan(
     = None,
     watch: Annotated[str | None, typer.Option(metavar="10m", help="without a log: sample the running Ollama")] = None,
     users: Annotated[int | None, typer.Option(min=0, help="without both: how many ask at the same moment")] = None,
+    scan: Annotated[list[str] | None, typer.Option("--scan", metavar="PATH", help="source of the callers (repeatable)")]
+    = None,
     facts: Annotated[str | None, typer.Option("--facts", metavar="FILE", help="plan for the machine in this file")]
     = None,
     volume: Annotated[str | None, typer.Option(metavar="DIR", help="models of an Ollama that does not run")] = None,
     gpu: Annotated[list[str] | None, typer.Option(metavar="24GiB,cc8.9", help="plan for this GPU (repeatable)")]
     = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="rehearse with vLLM's CPU build")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="ask nobody on the Hub: only the local cache tells")]
+    = False,
     force: Annotated[bool, typer.Option("--force", help="plan although the verdict is to stay; recorded")] = False,
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="keep it for: migrate up --plan FILE")]
     = None,
@@ -96,7 +100,7 @@ def plan(
 ) -> None:
     common = Common(stack, file, json, quiet, verbose, no_color, progress)
     where = {"ollama": ollama, "facts": facts, "volume": volume, "gpus": tuple(gpu or ()), "logs": tuple(log or ()),
-             "watch": watch, "users": users}  # fmt: skip
+             "watch": watch, "users": users, "offline": offline, "scan": tuple(scan or ())}  # fmt: skip
     wish = {"models": tuple(model or ()), "cpu": cpu, "force": force, "exit_code": exit_code, "out": out,
             "checklist": checklist, "notice": notice}  # fmt: skip
     _run(common, "plan", sources=where, wish=wish)
@@ -215,10 +219,12 @@ def export(
 def facts(
     ollama: Annotated[str | None, typer.Option(help="URL of today's Ollama; default: port 11434, else a container")]
     = None,
+    scan: Annotated[list[str] | None, typer.Option("--scan", metavar="PATH", help="source of the callers (repeatable)")]
+    = None,
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
-    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama)
+    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama, scan=tuple(scan or ()))
 
 
 @app.command(help="Print the JSON Schema of an answer or a file: plan, facts, doctor, scan, error, migrate.yaml, plan-file.")

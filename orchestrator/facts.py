@@ -231,6 +231,7 @@ class Facts:
     host: Host = field(default_factory=Host)
     traffic: Traffic = field(default_factory=Traffic)
     callers: tuple[Caller, ...] = ()
+    scanned: int | None = None          # files that were read for `callers`; None: nobody looked
     gpu_notes: tuple[str, ...] = ()     # what NVML said of GPUs that are not listed, or not as they seem
     proxy: str = ""         # what stands in front of Ollama with authentication, if that was noticed
     hub: tuple[HubFact, ...] = ()       # the repositories that were looked at; empty: not checked

@@ -13,9 +13,10 @@ from orchestrator.flags import Common
 from orchestrator.observe import factsfile
 
 
-def facts(console: Console, common: Common, *, ollama: str | None) -> int:
+def facts(console: Console, common: Common, *, ollama: str | None, scan: tuple[str, ...] = ()) -> int:
     """Print the facts of this machine on stdout; the container's secrets are not among them."""
-    text = factsfile.dumps(adapters.of_stack(look(console, Sources(ollama=ollama), Docker(), None), common))
+    seen = look(console, Sources(ollama=ollama, scan=scan), Docker(), None)
+    text = factsfile.dumps(adapters.of_stack(seen, common))
     console.done()
     sys.stdout.write(text)
     return ExitCode.DONE

@@ -13,7 +13,7 @@ from orchestrator.decide.gpuflag import parse_gpus
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts, Gpu, OllamaFacts, Traffic
-from orchestrator.observe import accesslog, factsfile, volume, watch, world
+from orchestrator.observe import accesslog, factsfile, scan, volume, watch, world
 from orchestrator.spec import Spec
 from orchestrator.spec_types import seconds
 
@@ -32,6 +32,8 @@ class Sources:
     logs: tuple[str, ...] = ()      # files, folders, or - for standard input
     watch: str | None = None        # how long, such as 10m
     users: int | None = None
+    offline: bool = False           # nobody is asked on the Hub; the local cache still tells
+    scan: tuple[str, ...] = ()      # source trees of those who call
 
     @property
     def elsewhere(self) -> bool:
@@ -51,7 +53,18 @@ def look(console: Console, sources: Sources, docker: Docker, written: Spec | Non
         facts = world.look(sources.ollama or (written.ollama.url if written else None), docker)
     if sources.gpus:
         facts = replace(facts, gpus=_gpus(sources.gpus), gpu_problem="")
+    if sources.scan:
+        facts = _callers(console, sources.scan, facts)
     return replace(facts, traffic=_traffic(console, sources, facts, docker))
+
+
+def _callers(console: Console, paths: tuple[str, ...], facts: Facts) -> Facts:
+    console.emit(Happening(Kind.WAIT, "scan", f"reading {', '.join(paths)} for places that talk to Ollama"))
+    callers, tally = scan.look(paths)
+    if tally.unreadable:
+        first = ", ".join(tally.unreadable[:3])
+        console.emit(Happening(Kind.WARN, "scan", f"{len(tally.unreadable)} could not be read, such as {first}"))
+    return replace(facts, callers=callers, scanned=tally.files)
 
 
 def _stopped(console: Console, path: Path, docker: Docker) -> Facts:

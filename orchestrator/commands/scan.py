@@ -15,7 +15,7 @@ from orchestrator.decide.catalog import load
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.facts import Caller
 from orchestrator.flags import Common
-from orchestrator.observe.scan import Tally, walk
+from orchestrator.observe.scan import Tally, files, roots
 from orchestrator.spec import load_spec
 
 BASE_URL = "http://localhost:11434/v1"
@@ -28,20 +28,14 @@ def scan(
 
     With --file the names of that migrate.yaml are used, else the catalogue's. Raises UsageError for bad input.
     """
-    roots = _roots(paths)
+    start = roots(paths)
     target = _base_url(base_url)
     names = _spec_names(common)
     tally, callers, patch = Tally(), list[Caller](), list[str]()
-    seen: set[Path] = set()
-    for root in roots:
-        for path, text in walk(root, tally):
-            real = Path(path).resolve()
-            if real in seen:
-                continue
-            seen.add(real)
-            callers += find(path.removeprefix("./"), text)
-            if diff:
-                patch += migration(_inside(real, root), text, _models(text, names), target)
+    for root, path, text in files(start, tally):
+        callers += find(path, text)
+        if diff:
+            patch += migration(_inside(Path(path).resolve(), root), text, _models(text, names), target)
     data = {"callers": [dataclasses.asdict(one) for one in callers], "files": tally.files, "skipped": tally.skipped,
             "unreadable": tally.unreadable, "diff": "".join(patch) if diff else None}  # fmt: skip
     if diff and not common.json:
@@ -87,13 +81,6 @@ def _grouped(callers: list[Caller], *, notes: bool) -> list[str]:
             lines.append(f"  {note}")
         lines.append(f"    {one.path}:{one.line}  [{one.kind}] {one.text}")
     return lines
-
-
-def _roots(paths: tuple[str, ...]) -> list[Path]:
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing:
-        raise UsageError(f"there is no {', '.join(missing)}", hint="name files or folders that exist")
-    return list(dict.fromkeys(Path(path) for path in paths or (".",)))
 
 
 def _base_url(given: str | None) -> str:

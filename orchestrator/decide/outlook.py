@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.decide.callers import summary
 from orchestrator.facts import Facts
 from orchestrator.spec import Spec, Thresholds
 
@@ -11,7 +12,7 @@ def clients(spec: Spec, facts: Facts) -> list[str]:
     moving = spec.migrating()
     address = f"{spec.gateway.listen}:{spec.gateway.port}"
     lines = [f"the gateway takes Ollama's own address {address} and speaks its API, native and /v1, for both sides"]
-    lines.append(_callers(facts))
+    lines += summary.lines(facts)
     if moving:
         lines += [
             f"num_ctx and other memory options of a request are ignored: the context is fixed ({_contexts(spec)})",
@@ -26,14 +27,6 @@ def clients(spec: Spec, facts: Facts) -> list[str]:
 def _contexts(spec: Spec) -> str:
     return ", ".join(f"{route} {spec.engines[one.engine].max_model_len} tokens"
                      for route, one in spec.migrating().items() if one.engine)  # fmt: skip
-
-
-def _callers(facts: Facts) -> str:
-    traffic = facts.traffic
-    if not traffic.callers:
-        return "who calls is not known: nothing that was read tells (migrate scan PATH finds the places in source)"
-    native = "" if traffic.native is None else f"; {traffic.native:.0%} of requests speak the native API, the rest /v1"
-    return f"{len(traffic.callers)} callers were seen{native}: all keep working as they are"
 
 
 def way_back(spec: Spec) -> list[str]:

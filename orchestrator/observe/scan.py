@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from orchestrator.decide.callers import find
+from orchestrator.errors import UsageError
+from orchestrator.facts import Caller
 
 LARGEST = 4 * 2**20         # bytes; larger text is data
 HEAD = 8192
@@ -33,9 +37,33 @@ class Tally:
     bytes: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    known: set[str] | None = None       # real paths that were read, kept where trees may overlap
 
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+def roots(paths: Sequence[str]) -> list[Path]:
+    """Return what is to be walked, this folder where nothing is named; raises UsageError with all that is missing."""
+    missing = [path for path in paths if not _there(path)]
+    if missing:
+        raise UsageError(f"there is no {', '.join(missing)}", hint="name files or folders that exist")
+    return list(dict.fromkeys(Path(path) for path in paths or (".",)))
+
+
+def files(start: Sequence[Path], tally: Tally) -> Iterator[tuple[Path, str, str]]:
+    """Yield (root, path as it is reported, text) of all roots, each file once where they overlap."""
+    tally.known = set() if len(start) > 1 else None
+    for root in start:
+        for path, text in walk(root, tally):
+            yield root, path.removeprefix("./"), text
+
+
+def look(paths: Sequence[str]) -> tuple[tuple[Caller, ...], Tally]:
+    """Return every place under `paths` that talks to Ollama, comments apart; raises UsageError."""
+    tally = Tally()
+    places = [one for _, path, text in files(roots(paths), tally) for one in find(path, text)]
+    return tuple(one for one in places if one.kind != "doc"), tally
 
 
 def walk(root: Path, tally: Tally) -> Iterator[tuple[str, str]]:
@@ -85,12 +113,24 @@ def _kind(entry: os.DirEntry[str], tally: Tally) -> str:
     return ""
 
 
+def _there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):       # a NUL in the name, a loop of links
+        return False
+
+
 def _environment(folder: str) -> bool:
     """Return whether this is a Python environment under another name."""
     return os.path.exists(os.path.join(folder, "pyvenv.cfg"))  # noqa: PTH110, PTH118 - once per folder: speed
 
 
 def _read(path: str, tally: Tally) -> Iterator[tuple[str, str]]:
+    if tally.known is not None:
+        real = os.path.realpath(path)
+        if real in tally.known:
+            return
+        tally.known.add(real)
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - 100,000 times: speed
             data = file.read(LARGEST + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.commands.looking import Sources
 from orchestrator.console import Console
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import Facts, OllamaContainer, OllamaFacts, Traffic
+from orchestrator.observe import factsfile
 
 CONTAINER = OllamaContainer("ollama", "0123", "ollama/ollama:0.32.6", "127.0.0.1", 11434)
 
@@ -76,3 +78,24 @@ def test_flags_that_contradict_each_other_are_named(
     with pytest.raises(UsageError) as told:
         look(monkeypatch, [], **given)
     assert named in told.value.message
+
+
+def test_scanned_places_are_facts_that_a_file_carries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(looking.world, "look", lambda *_: Facts(OllamaFacts("http://127.0.0.1:11434", "0.32.6")))
+    (tmp_path / "a.py").write_text("import ollama\n# ollama.chat(\nollama.chat(keep_alive=0)\n")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c.py").write_text("nothing")
+    paths = (str(tmp_path), str(tmp_path / "a.py"))     # a file named twice is read once
+    found = looking.look(Console(mode="quiet"), Sources(scan=paths), Docker([]), None)  # type: ignore[arg-type]
+    assert [(one.line, one.kind, one.works) for one in found.callers] == [(1, "sdk", True), (3, "sdk", False)]
+    assert found.scanned == 2
+    file = tmp_path / "facts.json"
+    file.write_text(factsfile.dumps(found))
+    again = looking.look(Console(mode="quiet"), Sources(facts=str(file)), Docker([]), None)  # type: ignore[arg-type]
+    assert (again.callers, again.scanned) == (found.callers, 2)
+
+
+def test_a_tree_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking.world, "look", lambda *_: Facts(OllamaFacts("", "")))
+    with pytest.raises(UsageError, match="no-such, nor-this"):
+        looking.look(Console(mode="quiet"), Sources(scan=("no-such", "nor-this")), Docker([]), None)  # type: ignore[arg-type]

@@ -96,6 +96,22 @@ def test_missing_paths_are_told_all_at_once(tmp_path: Path) -> None:
     assert "no2" in result.output
 
 
+@pytest.mark.parametrize(("line", "shown"), [
+    ('curl -H "Authorization: Bearer sk-0123456789" http://localhost:11434/api/tags',
+     'curl -H "Authorization: Bearer ***" http://localhost:11434/api/tags'),
+    ("OLLAMA_HOST=http://me:pass%21word@gpu:11434", "OLLAMA_HOST=http://me:***@gpu:11434"),
+    ('OpenAI(base_url="http://localhost:11434/v1", api_key="sk-abcdefgh")',
+     'OpenAI(base_url="http://localhost:11434/v1", api_key="***")'),
+    ('OpenAI(base_url="http://localhost:11434/v1", api_key="ollama")',
+     'OpenAI(base_url="http://localhost:11434/v1", api_key="ollama")'),
+    ('OpenAI(base_url="http://localhost:11434/v1", api_key=os.environ["K"])',
+     'OpenAI(base_url="http://localhost:11434/v1", api_key=os.environ["K"])'),
+    ("url = 'http://localhost:11434'  # max_tokens: 4096", "url = 'http://localhost:11434'  # max_tokens: 4096"),
+])
+def test_secrets_stay_out_of_the_report(line: str, shown: str) -> None:
+    assert [one.text for one in find("a.py", line)] == [shown]
+
+
 @given(st.sampled_from(["a.py", "b.ipynb", "c.md", "package.json"]), st.lists(st.one_of(st.text(), st.sampled_from([
     "ollama", ":11434", "/api/chat", "http://", "'", '"', "\n", "[]", "{}", '{"cells": [', "]}", "model=", "/v1",
 ])))) # fmt: skip

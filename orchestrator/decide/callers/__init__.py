@@ -34,6 +34,15 @@ _SDK_WRITE = re.compile(r"\bollama\.(?:pull|push|create|copy|delete)\s*\(")
 _LOCAL = re.compile(
     r"localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]|host\.docker\.internal|\d+\.\d+\.\d+\.\d+|\.\w{2,}:", re.IGNORECASE,
 )
+_PASSWORD = re.compile(r"(://[^\s/@:'\"]*:)[^\s/@'\"]+@")
+_SECRET = re.compile(
+    r"""((?:api[_-]?key|token|secret|passw(?:or)?d|credentials?)\w*\\?['"]?\s*(?:=>|:=|[:=])\s*|\b(?:Bearer|Basic)\s+)"""
+    r"""(\\?['"]?)([\w.+/~=-]{6,})""", re.IGNORECASE,
+)  # fmt: skip
+# What Ollama's clients are given because they must send something, and calls that read the secret elsewhere.
+_NO_SECRETS = frozenset({"ollama", "not-needed", "not_needed", "no-key", "none", "null", "unused", "os.environ",
+                         "os.getenv", "process.env"})  # fmt: skip
+_READ = 4000        # characters of a line
 _DIGITS = re.compile(r"11434|ollama", re.IGNORECASE)
 
 
@@ -136,10 +145,16 @@ def _weak(line: str, *, generates: bool) -> str:
 
 def _caller(path: str, line: _Line, kind: str) -> Caller:
     works, note = _judge(kind, line.text)
-    shown = line.text.strip()
+    shown = _hidden(line.text.strip()[:_READ])
     shown = shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…"
     where = "a comment or documentation: " if line.prose else ""
     return Caller(path, line.number, "doc" if line.prose else kind, line.label + shown, works, where + note)
+
+
+def _hidden(text: str) -> str:
+    """Return a line without what looks like a secret: reports and files of facts are handed around."""
+    text = _PASSWORD.sub(r"\1***@", text)
+    return _SECRET.sub(lambda hit: hit[0] if hit[3].lower() in _NO_SECRETS else f"{hit[1]}{hit[2]}***", text)
 
 
 def _judge(kind: str, line: str) -> tuple[bool, str]:
