@@ -18,7 +18,12 @@ _GIN = re.compile(
     r"\[GIN\]\s*(\d{4}/\d\d/\d\d)\s+-\s+(\d\d):(\d\d):(\d\d)\s*\|\s*(\d{3})\s*\|\s*([^|\s]+)\s*\|\s*([^|\s]*)\s*\|"
     r"\s*([A-Z]+)\s+\"?([^\"\s]+)\"?"
 )
-_STAMP = re.compile(r"(?:^|\| )\s*(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)\s")
+_STAMP = re.compile(     # docker, compose, Kubernetes, journald: short-iso, short-full
+    r"(?:^|\| |\] |^[A-Za-z]{2,5}\.? )\s*(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d{1,9})?"
+    r"\s?(Z|UTC|GMT|[+-]\d\d:?\d\d)\s"
+)
+_UNIX = re.compile(r"^\s*(\d{9,10}\.\d{1,9})\s")      # journald: short-unix
+_MINUTE = re.compile(r"\d{4}/\d\d/\d\d - \d\d:\d\d:|\d{4}-\d\d-\d\dT\d\d:\d\d:")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|µs|μs|us|Âµs|Î¼s|ns)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "ns": 1e-9}
 _TASK = re.compile(r"task\.n_tokens = (\d+)")
@@ -33,8 +38,11 @@ INFERENCE = frozenset({
     "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/v1/chat/completions", "/v1/completions",
     "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/audio/transcriptions",
 })  # fmt: skip
+_TEXTS = ("log", "MESSAGE", "message", "msg", "line")
+_TIMES = ("time", "__REALTIME_TIMESTAMP", "@timestamp", "timestamp", "ts")
 LONGEST = 7 * 86400.0       # seconds; a longer request is a damaged line
-_PROBES = frozenset({"/", "/api/version", "/api/ps"})
+# What health checks, balancers and chat interfaces ask all the time; none of it makes a model work.
+_PROBES = frozenset({"/", "/api/version", "/api/ps", "/api/tags", "/api/status", "/v1/models"})
 
 
 class Access(NamedTuple):       # a tuple: a million of them are made
@@ -95,34 +103,56 @@ def _seconds(day: str, hour: str, minute: str, second: str) -> float | None:
     return None if base is None or hour > "23" else base + int(hour) * 3600.0 + int(minute) * 60 + int(second)
 
 
-def stamp(line: str) -> float | None:
-    """Return the time that docker or compose put before the line, in seconds since the epoch."""
-    found = _STAMP.search(line, 0, 120)
+def minute(text: str) -> float | None:
+    """Return `2026/05/04 - 10:00:` or `2026-05-04T10:00:` in seconds since the epoch; None when it is neither."""
+    return _seconds(text[:10], text[-6:-4], text[-3:-1], "00") if _MINUTE.fullmatch(text) else None
+
+
+def stamp(head: str) -> float | None:
+    """Return the time in what docker, compose, Kubernetes or journald put before a line, in seconds since the epoch.
+
+    None where there is none, or none with a zone, as in journald's default format.
+    """
+    head = head[-200:].lstrip("\0\ufeff")
+    if found := _UNIX.match(head):
+        return float(found[1])
+    found = _STAMP.search(head)
     if not found:
         return None
     whole = _seconds(*found.group(1, 2, 3, 4))
     if whole is None:
         return None
     zone = found[6].replace(":", "")
-    shift = 0 if zone == "Z" else (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[3:5]) * 60)
-    return whole + float(found[5] or 0) - shift
+    shift = 0 if zone[0] in "ZUG" else (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[3:5]) * 60)
+    return whole + float((found[5] or "0").replace(",", ".")) - shift
 
 
 def unpacked(line: str) -> str:
-    """Return a line of Docker's json-file log as `docker logs --timestamps` shows it; another line as it is."""
+    """Return a line of a JSON log (docker's json-file, journald, shippers) as `docker logs --timestamps` shows it.
+
+    Any other line is returned as it is.
+    """
     try:
         told = json.loads(line)
     except (ValueError, RecursionError):
         return line
-    if not isinstance(told, dict) or "log" not in told:
+    text = next((told[key] for key in _TEXTS if key in told), None) if isinstance(told, dict) else None
+    if isinstance(text, list):      # journald: bytes, as soon as there is a colour among them
+        text = bytes(one for one in text if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
+    if not isinstance(text, str):
         return line
-    return f"{told.get('time', '')} {told['log']}"
+    time = next((told[key] for key in _TIMES if told.get(key)), "")
+    if isinstance(time, str) and time.isdecimal() and 15 <= len(time) <= 16:
+        time = f"{time[:-6]}.{time[-6:]}"       # journald: microseconds
+    return f"{time} {text}"
 
 
 def access(line: str) -> Access | str:
     """Return the request in a line that holds `[GIN]`, or why it cannot be read."""
     if "\x1b" in line:
         line = ANSI.sub("", line)
+    if "\0" in line:
+        line = line.replace("\0", "")
     found = _GIN.search(line)
     if not found:
         return "cut or unknown form"
@@ -134,7 +164,7 @@ def access(line: str) -> Access | str:
     own = _seconds(*found.group(1, 2, 3, 4))
     if own is None:
         return "impossible date"
-    outer = stamp(line) if line[:1] != "[" else None
+    outer = stamp(line[: found.start()]) if found.start() else None
     path = found[9].partition("?")[0]
     return Access(own if outer is None else outer, latency, int(found[5]), found[7] or "unknown", found[8], path,
                   None if outer is None else own - outer)  # fmt: skip

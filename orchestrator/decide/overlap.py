@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +41,37 @@ def sweep(starts: Sequence[float], ends: Sequence[float]) -> Overlap:
     starts, ends = sorted(starts), sorted(ends)
     at: dict[int, float] = {}
     by_hour: dict[int, int] = {}
-    level = peak = first = last = 0
+    level = first = 0
     before = starts[0] if starts else 0.0
     total = len(starts)
-    while last < total:
+    hour, top = before // 3600 * 3600 + 3600, 0     # when the hour of the day ends, and its peak so far
+    opening = starts[0] if starts else inf
+    for closing in ends:
         # At the same moment an end comes first: the intervals are half open.
-        opening = first < total and starts[first] < ends[last]
-        now = starts[first] if opening else ends[last]
-        if now > before:
-            if level > 0:
-                at[level] = at.get(level, 0.0) + now - before
-                _peaks(by_hour, before, now, level)
-                peak = max(peak, level)
-            before = now
-        if opening:
+        while opening < closing:
+            if opening > before:
+                if level > top or (opening > hour and level):
+                    hour, top = _peaks(by_hour, before, opening, level)
+                if level:
+                    at[level] = at.get(level, 0.0) + opening - before
+                before = opening
             level += 1
             first += 1
-        else:
-            level -= 1
-            last += 1
-    return Overlap(peak, at, by_hour)
+            opening = starts[first] if first < total else inf
+        if closing > before:
+            if level > top or (closing > hour and level):
+                hour, top = _peaks(by_hour, before, closing, level)
+            if level > 0:
+                at[level] = at.get(level, 0.0) + closing - before
+            before = closing
+        level -= 1
+    return Overlap(max(at, default=0), at, by_hour)
 
 
-def _peaks(by_hour: dict[int, int], begin: float, end: float, level: int) -> None:
+def _peaks(by_hour: dict[int, int], begin: float, end: float, level: int) -> tuple[float, int]:
+    """Note the level in every hour of [begin, end); returns when the last one ends, and its peak."""
     hour, stop = int(begin // 3600), -int(-end // 3600)     # half open: what ends on the hour is not in it
-    if stop - hour == 1:        # nearly always
-        if by_hour.get(hour % 24, 0) < level:
-            by_hour[hour % 24] = level
-        return
-    for one in range(hour, min(stop, hour + 24)):
+    for one in range(max(hour, stop - 24), stop):
         if by_hour.get(one % 24, 0) < level:
             by_hour[one % 24] = level
+    return stop * 3600.0, by_hour.get((stop - 1) % 24, 0)
