@@ -7,6 +7,7 @@ import textwrap
 from orchestrator.decide.cited import cited
 from orchestrator.decide.tuning import Setting
 from orchestrator.decide.verdict import Verdict
+from orchestrator.decide.verdict.citations import HEADING, advice_lines, figure_lines
 from orchestrator.decide.verdict.parts import Row, Symptom, duration
 from orchestrator.decide.vram import MIB
 
@@ -76,6 +77,11 @@ def _thresholds(verdict: Verdict) -> list[str]:
         if item.topic in topics:
             answers = "; ".join(f"{key}: {answer}" for key, answer in item.answers.items())
             lines += _wrapped(f"{item.question}? {answers}. Checked: {item.checked}.", "    ")
+    lines += ["", f"{HEADING}, nearest to this load:"]
+    lines += [line for one in figure_lines(load.usual) for line in _item(one)]
+    if verdict.kind in ("consider", "migrate"):
+        lines += ["", f"{HEADING}, advice on vLLM (what this plan sets, and why, is above):"]
+        lines += [line for one in advice_lines("vllm") for line in _item(one)]
     return lines
 
 
@@ -127,7 +133,9 @@ def tuning_lines(settings: list[Setting] | tuple[Setting, ...]) -> list[str]:
     known = [one.vram_cost for one in settings if one.vram_cost is not None]
     unsaid = [one.name for one in settings if one.vram_cost is None]
     total = f"VRAM of all together: {_cost(sum(known))}"
-    return [*lines, f"  {total}; not counted: {', '.join(unsaid)}" if unsaid else f"  {total}"]
+    lines.append(f"  {total}; not counted: {', '.join(unsaid)}" if unsaid else f"  {total}")
+    advice = advice_lines("ollama", [one.name for one in settings])
+    return [*lines, f"  {HEADING}:", *(line for one in advice for line in _wrapped(one, "    "))] if advice else lines
 
 
 def _cost(size: int | None) -> str:
@@ -139,8 +147,10 @@ def _cost(size: int | None) -> str:
 
 
 def _item(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False)
+    return textwrap.wrap(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False,
+                         break_on_hyphens=False)  # fmt: skip
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False)
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False,
+                         break_on_hyphens=False)  # fmt: skip
