@@ -11,16 +11,14 @@ from typing import Any
 
 import yaml
 
-from orchestrator import plan as plans
 from orchestrator import render
 from orchestrator.clients.docker import Docker
-from orchestrator.commands import adapters, edit, plan_report
+from orchestrator.commands import adapters, edit, hub, plan_report
 from orchestrator.commands.looking import Sources, look
 from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
 from orchestrator.decide.budget import Running
-from orchestrator.decide.hubfact import usable
 from orchestrator.decide.planning import Planned, decide_plan
 from orchestrator.decide.propose import Proposal
 from orchestrator.decide.specfile import spec_to_yaml
@@ -29,7 +27,6 @@ from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts
 from orchestrator.flags import Common
 from orchestrator.names import canonical
-from orchestrator.observe import hub as hub_look
 from orchestrator.spec import Spec
 from orchestrator.workspace import SPEC_FILE, Workspace
 
@@ -63,6 +60,9 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
     facts = _with_container(look(console, sources, docker, written), space)
     facts = adapters.seen(facts, written, _overrides(cpu=wish.cpu), space.dir, elsewhere=sources.elsewhere)
     _known(wish.models, facts)
+    if not sources.facts:
+        facts = hub.seen(console, facts, written, _overrides(cpu=wish.cpu), wish.models or None,
+                         folder=space.dir, offline=sources.offline, force=wish.force)  # fmt: skip
     running = [] if written is None or sources.elsewhere else _running(written, facts, docker)
     planned = decide_plan(
         space.dir.resolve().name, facts, wish.models or None, _overrides(cpu=wish.cpu),
@@ -72,35 +72,24 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
         console.answer(plan_report.stays(planned, facts), plan_report.stays_data(planned, facts))
         return ExitCode.DONE
     flagcheck.require(planned.spec, "the proposal")
+    hub.require(planned.spec, facts, str(space.spec_path))
     _fits(planned, facts, space)
-    hub = () if sources.elsewhere else _hub(console, planned)
+    on_hub = hub.lines(console, planned.spec, facts)
     usable = None if sources.elsewhere else docker
     serves = edit.serves(space, planned.spec)
     checked = _write(console, space, planned.spec, facts, usable, planned.proposal, serves=serves)
     journal = open_journal(space, planned.spec)
     before = edit.deployed(space, planned.spec, journal, facts, look=not sources.elsewhere)
-    steps = plans.plan_up(planned.spec, journal.states(), before)
+    steps = edit.plan_up(console, space, planned.spec, journal, before)
     journal.append("plan", planned.spec.name, str(steps), {**steps.as_dict(), **plan_report.decision(planned)})
     papers = plan_report.papers(planned, facts, checklist=wish.checklist, notice=wish.notice)
     edits = edit.found(planned.spec, journal, before)
     papers = (*plan_report.edits(edits), *papers)
-    shown = plan_report.Shown(space, planned, facts, steps, checked=checked, hub=hub, extra=papers, kept=serves)
+    shown = plan_report.Shown(space, planned, facts, steps, checked=checked, hub=on_hub, extra=papers, kept=serves)
     if wish.out:
         plan_report.save(shown, wish.out)
     console.answer(plan_report.report(shown), plan_report.data(shown))
     return ExitCode.CHANGES if wish.exit_code and steps.steps else ExitCode.DONE
-
-
-def _hub(console: Console, planned: Planned) -> tuple[str, ...]:
-    """Look at each repository on the Hub; without a network that is said, and nothing fails."""
-    assert planned.spec is not None
-    repos = [engine.repo for engine in planned.spec.engines.values()]
-    console.emit(Happening(Kind.WAIT, "plan", "looking at the repositories on the Hub"))
-    found = hub_look.look(repos)
-    for one in found.values():
-        if not usable(one):
-            console.emit(Happening(Kind.WARN, "hub", f"{one.repo}: {one.said}"))
-    return tuple(f"{repo}: {one.said}" for repo, one in found.items())
 
 
 def _fits(planned: Planned, facts: Facts, space: Workspace) -> None:

@@ -158,6 +158,13 @@ def _judge(entry: Entry, model: str, tag: str, words: frozenset[str]) -> Found:
 
 
 @cache
+def model_classes() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the classes of config.json that the pinned vLLM has itself, and those it leaves to Transformers."""
+    data = json.loads(resources.files("orchestrator").joinpath("data/vllm-models.json").read_text(encoding="utf-8"))
+    return frozenset(data["native"]), frozenset(data["transformers"])
+
+
+@cache
 def load() -> Catalog:
     """Return the packaged catalogue; a few milliseconds, once."""
     data = json.loads(resources.files("orchestrator").joinpath("data/catalog.json").read_text(encoding="utf-8"))

@@ -2,46 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog, Numbers
-from orchestrator.decide.dimensions import disagreements, gguf_numbers
-from orchestrator.decide.hubfact import ACCEPTED, GATED, LOCAL, OPEN, HubFact, config_numbers, obstacles
+from orchestrator.decide.dimensions import disagreements, gguf_numbers, similar
+from orchestrator.decide.hubfact import (
+    ACCEPTED,
+    GATED,
+    LOCAL,
+    MISSING,
+    OPEN,
+    HubFact,
+    config_numbers,
+    obstacles,
+    strangers,
+    usable,
+)
 from orchestrator.decide.mapping import Mapping, merged
+from orchestrator.decide.shaping import shape_for
 from orchestrator.decide.vram import family
 from orchestrator.facts import Model
+from orchestrator.spec import Spec
 
+_PADDED = 0.02      # of a vocabulary: tables are filled up to a round number of rows
 _BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.56, "nvfp4": 0.6, "mxfp4": 0.56}
+
+
+def confirmed(mapping: Mapping, model: Model, facts: Iterable[HubFact], catalog: Catalog) -> Mapping:
+    """Return the mapping after everything that was seen: its repository, else one of its other names, and the
+    quantised ones, of which those that would not start are left out and the others have their real scheme.
+    """  # fmt: skip
+    seen = {one.repo: one for one in facts}
+    if mapping.repo is None or not seen:
+        return mapping
+    mapping = _renamed(mapping, seen, catalog)
+    if mapping.repo in seen:
+        mapping = confirm(mapping, model, seen[mapping.repo], catalog)
+    kept: list[tuple[str, str]] = []
+    told: list[str] = []
+    for repo, scheme in mapping.quantized:
+        real, why = _alternative(scheme, model, seen.get(repo), catalog)
+        kept += [] if why else [(repo, real)]
+        told += [f"not {repo}: {why}"] if why else []
+        told += [f"{repo} holds {real} weights, not {scheme}"] if not why and family(real) != family(scheme) else []
+    return replace(mapping, quantized=tuple(kept), reasons=(*mapping.reasons, *told))
+
+
+def _renamed(mapping: Mapping, seen: dict[str, HubFact], catalog: Catalog) -> Mapping:
+    """Return the mapping under another name of the same model where its own is not there."""
+    known = catalog.by_repo(mapping.repo or "")
+    gone = seen.get(mapping.repo or "")
+    if known is None or gone is None or gone.state != MISSING or mapping.confidence == "given":
+        return mapping
+    names = [one for one in known[0].aliases if one in seen and usable(seen[one]) and seen[one].config]
+    why = f"{mapping.repo} is not there; it is {names[0]} now" if names else ""
+    return replace(mapping, repo=names[0], reasons=(*mapping.reasons, why)) if names else mapping
+
+
+def _alternative(scheme: str, model: Model, fact: HubFact | None, catalog: Catalog) -> tuple[str, str]:
+    """Return the scheme of a quantised repository, and why it cannot be used, if it cannot."""
+    if fact is None:
+        return scheme, ""
+    if not usable(fact):
+        return scheme, fact.said
+    blocked = obstacles(fact.config, catalog) or tuple(_differences(model, config_numbers(fact.config)))
+    return (config_scheme(fact.config) if fact.config else scheme), ", ".join(blocked)
+
+
+def _differences(model: Model, theirs: Numbers) -> list[str]:
+    """Return in what config.json and installed file differ; a vocabulary that is only filled up does not."""
+    ours = gguf_numbers(model.architecture)
+    near = ours.vocab and theirs.vocab and abs(ours.vocab - theirs.vocab) <= _PADDED * theirs.vocab
+    return disagreements(ours, replace(theirs, vocab=None) if near else theirs)
 
 
 def confirm(mapping: Mapping, model: Model, fact: HubFact, catalog: Catalog) -> Mapping:
     """Return the mapping with what was seen of its repository.
 
-    Refused: classes and formats that vLLM lacks, and dimensions other than the installed file's, unless the spec
-    names the repository, which then is told. What is gated or missing is said and left to the user to mend.
+    Refused: classes and formats that vLLM lacks; and, unless the spec names the repository, which then is told,
+    one that is not there, has a class that vLLM does not list, or other dimensions than the installed file.
+    What is gated is said and left to the user to mend.
     """
     if mapping.repo is None or fact.repo != mapping.repo:
         return mapping
+    given = mapping.confidence == "given"
     blocked = obstacles(fact.config, catalog)
+    strange = strangers(fact.config, catalog)
+    if strange and not given and "Transformers backend" not in strange[0]:
+        blocked += (f"{strange[0]}: it may not load; to try it, name {mapping.repo} in migrate.yaml",)
+    if fact.state == MISSING and not given:
+        blocked += (f"{mapping.repo} is {fact.said}",)
     if blocked:
         return replace(mapping, repo=None, confidence="none", reasons=(*mapping.reasons, *blocked))
     theirs = config_numbers(fact.config)
-    wrong = disagreements(gguf_numbers(model.architecture), theirs)
-    if wrong and mapping.confidence != "given":
+    wrong = _differences(model, theirs)
+    if wrong and not given:
         said = f"config.json of {mapping.repo} does not match the installed file: {', '.join(wrong)}"
         return replace(
             mapping, repo=None, confidence="none", reasons=(*mapping.reasons, said), candidates=(mapping.repo,)
         )
     unknown = catalog.by_repo(mapping.repo) is None
-    scheme = config_scheme(fact.config) if unknown and fact.config else mapping.scheme
+    scheme = config_scheme(fact.config) if fact.config else mapping.scheme
+    if not unknown and family(scheme) == family(mapping.scheme):
+        scheme = mapping.scheme
     numbers = merged(theirs, mapping.numbers) if unknown and theirs.layers else merged(mapping.numbers, theirs)
-    told = [f"but its {one}" for one in wrong if f"but its {one}" not in mapping.reasons]
+    told = [f"but its {one}" for one in wrong]
+    sized, notes = _sized(numbers, fact, scheme)
+    if not unknown and scheme != mapping.scheme:
+        notes.append(f"its config.json says {scheme} weights, not {mapping.scheme}")
+    reasons = dict.fromkeys((*mapping.reasons, *told, *strange, *notes, fact.said))
     return replace(
         mapping,
         scheme=scheme,
-        numbers=_sized(numbers, fact, scheme, known=not unknown),
-        reasons=(*mapping.reasons, *told, fact.said),
+        numbers=sized,
+        shape=shape_for(mapping.repo, catalog, (model,), (fact,)),
+        reasons=tuple(reasons),
         **_gate(mapping, fact),
     )
 
@@ -75,11 +152,20 @@ def _weights_of(quant: dict[str, Any]) -> tuple[int | None, str]:
     return (bits if isinstance(bits, int) else None), kind
 
 
-def _sized(numbers: Numbers, fact: HubFact, scheme: str, *, known: bool) -> Numbers:
-    """Fill in the parameters from the size of the files, where neither catalogue nor GGUF told them."""
-    if known or numbers.params_b or not fact.weights:
-        return numbers
-    return replace(numbers, params_b=fact.weights / _BYTES[family(scheme)] / 1e9)
+def _sized(numbers: Numbers, fact: HubFact, scheme: str) -> tuple[Numbers, list[str]]:
+    """Take the parameters from the size of the files where that tells them, or where nobody else did."""
+    if not fact.weights:
+        return numbers, []
+    kind = family(scheme)
+    wide = 2.0 if str(fact.config.get("torch_dtype") or fact.config.get("dtype")) == "float32" else 1.0
+    held = fact.weights / _BYTES[kind] / (wide if kind == "bf16" else 1.0) / 1e9
+    if numbers.params_b and kind != "bf16":
+        return numbers, []
+    if not numbers.params_b or similar(held, numbers.params_b):
+        return replace(numbers, params_b=held), []
+    # Files may lie there twice, or the name stands for another model: the larger number is planned with.
+    said = f"its files hold {held:.3g}B parameters, where {numbers.params_b:.3g}B were expected"
+    return replace(numbers, params_b=max(held, numbers.params_b)), [said]
 
 
 def _gate(mapping: Mapping, fact: HubFact) -> dict[str, Any]:
@@ -90,3 +176,13 @@ def _gate(mapping: Mapping, fact: HubFact) -> dict[str, Any]:
     if fact.state == GATED:
         return {"gated": True, "gate_unsure": False, "gate": fact.said.removeprefix("gated: ")}
     return {"gate": mapping.gate}
+
+
+def refusals(spec: Spec, facts: Iterable[HubFact], catalog: Catalog) -> tuple[str, ...]:
+    """Return why the repositories that a spec names cannot be loaded by the pinned vLLM, as far as they were seen."""
+    seen = {one.repo: one for one in facts}
+    return tuple(
+        f"engine {name}: {engine.repo}: {why}"
+        for name, engine in spec.engines.items() if engine.repo in seen
+        for why in obstacles(seen[engine.repo].config, catalog)
+    )  # fmt: skip

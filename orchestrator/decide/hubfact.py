@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from orchestrator.decide.catalog import Catalog, Numbers
+from orchestrator.decide.catalog import Catalog, Numbers, model_classes
+from orchestrator.decide.shapes import head_size
 from orchestrator.facts import HubFact
 
-__all__ = ["HubFact", "config_numbers", "obstacles", "usable"]
+__all__ = ["HubFact", "config_numbers", "obstacles", "strangers", "trimmed", "usable"]
 
 _UNLOADABLE = {"gguf", "bitsandbytes", "exl2", "exl3", "hqq", "aqlm", "quanto", "eetq", "vptq", "spqr", "higgs", "mlx"}
+_UNREAD = {"auto_map", "id2label", "label2id", "ignore", "ignored_layers", "modules_to_not_convert", "_name_or_path",
+           "rope_scaling", "task_specific_params", "exclude_modules"}  # fmt: skip
+_LONG = 1024
+# vLLM makes classifiers and pooling models of the generating class.
+_SUFFIX = re.compile(
+    r"(?:ForSequenceClassification|ForTokenClassification|ForRewardModel|RewardModel|EmbeddingModel|Model)$"
+)
 OPEN, ACCEPTED, GATED, MISSING = "open", "gated, licence accepted", "gated", "not found or private"
 UNCHECKED, REFUSED, LOCAL = "not checked", "token refused", "local directory"
 
@@ -37,8 +45,12 @@ def config_numbers(config: dict[str, Any]) -> Numbers:
     heads, hidden = number("num_attention_heads", "n_head"), number("hidden_size", "n_embd", "d_model", "dim")
     latent = number("kv_lora_rank")
     layers = number("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    kv_heads = number("num_key_value_heads", "num_kv_heads", "multi_query_group_num") or heads
-    head_dim = number("head_dim") or (hidden // heads if hidden and heads else None)
+    kv_heads = number("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+    if kv_heads is None and text.get("multi_query") is True and not text.get("new_decoder_architecture"):
+        kv_heads = 1
+    # The text part of a multimodal model leaves out what is its family's default, so that absence says nothing.
+    kv_heads = kv_heads or (heads if text is config else None)
+    head_dim = head_size(text, str(text.get("model_type") or ""), hidden or 0, heads or 0) or None
     kinds = _list(text.get("layer_types")) or _list(text.get("layers_block_type"))
     caching = sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds) if kinds else layers
     kv = 4 * caching * kv_heads * head_dim if caching and kv_heads and head_dim else None
@@ -52,6 +64,28 @@ def config_numbers(config: dict[str, Any]) -> Numbers:
         experts=number("num_local_experts", "num_experts", "n_routed_experts"),
         hybrid=bool(kinds and layers and caching and caching < layers),
     )  # fmt: skip
+
+
+def trimmed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config.json without what no decision reads, so that facts stay small: code, labels, long lists."""
+    kept = {}
+    for key, value in config.items():
+        if key in _UNREAD or (isinstance(value, list | str) and len(value) > _LONG):
+            continue
+        kept[key] = trimmed(value) if isinstance(value, dict) else value
+    return kept
+
+
+def strangers(config: dict[str, Any], catalog: Catalog) -> tuple[str, ...]:
+    """Return what is said of classes that vLLM does not list: Transformers may run them, or nothing does."""
+    native, backend = model_classes()
+    named = [str(one) for one in _list(config.get("architectures")) if one]
+    own = [one for one in named if one in native or _SUFFIX.sub("ForCausalLM", one) in native]
+    if not named or own or any(one in catalog.removed for one in named):
+        return ()
+    if any(one in backend for one in named):
+        return ("vLLM runs it through the Transformers backend: slower, with fewer features",)
+    return (f"vLLM {catalog.vllm} does not list {', '.join(named)}",)
 
 
 def obstacles(config: dict[str, Any], catalog: Catalog) -> tuple[str, ...]:

@@ -12,6 +12,10 @@ from typing import Any
 # Every n-th layer sees everything, the others a window: what the families do where their config does not say.
 _EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gemma4": 6, "cohere2": 4, "gpt-oss": 2, "gptoss": 2, "gpt_oss": 2,
           "olmo2": 4, "olmo3": 4, "exaone4": 4}  # fmt: skip
+# What the families take where config.json does not say, as the text part of Gemma 3's does not.
+_HEAD = {"gemma": 256, "gemma2": 256, "gemma3": 256, "gemma3n": 256, "gemma4": 256, "qwen3": 128, "qwen3_moe": 128,
+         "qwen3_vl": 128, "qwen3_vl_moe": 128, "qwen3_next": 256, "qwen3_5": 256, "qwen3_5_moe": 256, "gpt_oss": 64,
+         "llama4": 128, "nemotron_h": 128}  # fmt: skip
 ENCODERS = ("bert", "roberta", "mpnet", "distilbert", "albert", "electra")      # they keep no cache
 _TIED = ("gemma", "gpt2", "opt", "bloom", "cohere", "t5", "bart", "lfm2", "falcon", "gpt_bigcode", "mpt", "starcoder2")
 _LINEAR = ("linear_attention", "mamba", "conv", "recurrent", "ssm", "gated_delta", "short_conv")
@@ -121,7 +125,7 @@ def _config_layer(text: Mapping[str, Any], kind: str, at: int, hidden: int, head
         return Layer("none")
     if whole(text, "kv_lora_rank"):
         return Layer("mla", 1, whole(text, "kv_lora_rank") + whole(text, "qk_rope_head_dim"), 0)
-    dim = whole(text, "head_dim", "attention_head_dim", "kv_channels") or (hidden // heads if heads else 0)
+    dim = head_size(text, kind, hidden, heads)
     kv = _kv_heads(text, at, heads)
     if named == "full" and kind.startswith("gemma4"):
         dim = whole(text, "global_head_dim") or dim
@@ -131,6 +135,12 @@ def _config_layer(text: Mapping[str, Any], kind: str, at: int, hidden: int, head
         return Layer("shared", kv, dim, dim)
     window = whole(text, "sliding_window", "sliding_window_size", "attention_window_size") if named == "sliding" else 0
     return Layer("sliding" if window else "full", kv, dim, whole(text, "v_head_dim") or dim, window)
+
+
+def head_size(text: Mapping[str, Any], kind: str, hidden: int, heads: int) -> int:
+    """Return the elements of one attention head; 0 where nothing tells."""
+    told = whole(text, "head_dim", "attention_head_dim", "kv_channels") or _HEAD.get(kind.removesuffix("_text"), 0)
+    return told or (hidden // heads if heads else 0)
 
 
 def _kv_heads(text: Mapping[str, Any], at: int, heads: int) -> int:

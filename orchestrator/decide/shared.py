@@ -7,8 +7,9 @@ from collections.abc import Mapping as MappingType
 from dataclasses import replace
 
 from orchestrator.decide.catalog import Catalog
+from orchestrator.decide.confirm import confirmed
 from orchestrator.decide.mapping import Mapping, map_model
-from orchestrator.facts import Model
+from orchestrator.facts import HubFact, Model
 
 _FROM = re.compile(r"^\s*FROM\s+\S*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE | re.IGNORECASE)
 
@@ -20,11 +21,16 @@ def weights_of(model: Model) -> str:
 
 
 def map_models(
-    models: tuple[Model, ...], catalog: Catalog, given: MappingType[str, str] | None = None
-) -> dict[str, Mapping]:
-    """Map every model; names that share weights get one repository, the best known one's. `given`: by name."""
+    models: tuple[Model, ...], catalog: Catalog, given: MappingType[str, str] | None = None,
+    hub: tuple[HubFact, ...] = (),
+) -> dict[str, Mapping]:  # fmt: skip
+    """Map every model; names that share weights get one repository, the best known one's. `given`: by name.
+
+    `hub`: what was seen of repositories, which confirms, corrects or refuses.
+    """
     given = given or {}
-    found = {model.name: map_model(model, catalog, given.get(model.name)) for model in models}
+    found = {model.name: confirmed(map_model(model, catalog, given.get(model.name)), model, hub, catalog)
+             for model in models}  # fmt: skip
     best: dict[str, str] = {}
     for model in models:
         key, mine = weights_of(model), found[model.name]

@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from orchestrator.clients.hub import Answer, Hub, local_weights, parsed, read_local, snapshot
-from orchestrator.decide.hubfact import ACCEPTED, GATED, LOCAL, MISSING, OPEN, REFUSED, UNCHECKED, HubFact
+from orchestrator.decide.hubfact import ACCEPTED, GATED, LOCAL, MISSING, OPEN, REFUSED, UNCHECKED, HubFact, trimmed
 from orchestrator.decide.mapping import is_local
 
 _INDEX = "model.safetensors.index.json"
 _REPO = re.compile(r"^[\w.-]+/[\w.-]+$", re.ASCII)
 _AT_ONCE = 8
+PATIENCE_S = 8.0        # for all repositories of a plan together
 
 
-def look(repos: Iterable[str], hub: Hub | None = None) -> dict[str, HubFact]:
-    """Return one fact per repository, in the order given; never raises for what the Hub or the disk does."""
+def look(repos: Iterable[str], hub: Hub | None = None, seconds: float | None = None) -> dict[str, HubFact]:
+    """Return one fact per repository, in the order given; never raises for what the Hub or the disk does.
+
+    `seconds`: what has not answered by then is not checked, and nobody waits for it, not even the end of the process.
+    """
     wanted = list(dict.fromkeys(repos))
     own = hub or Hub()
-    try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return dict(zip(wanted, pool.map(lambda repo: probe(repo, own), wanted), strict=True))
-    finally:
-        if hub is None:
-            own.close()
+    found: dict[str, HubFact] = {}
+    waiting: SimpleQueue[str] = SimpleQueue()
+    for repo in wanted:
+        waiting.put(repo)
+    threads = [threading.Thread(target=_work, args=(waiting, own, found), daemon=True)
+               for _ in range(min(_AT_ONCE, len(wanted)))]  # fmt: skip
+    for one in threads:
+        one.start()
+    until = None if seconds is None else time.monotonic() + seconds
+    for one in threads:
+        one.join(None if until is None else max(0.0, until - time.monotonic()))
+    seen = dict(found)
+    if hub is None and not any(one.is_alive() for one in threads):
+        own.close()
+    late = f"{UNCHECKED} ({own.shown} did not answer in {seconds or 0:g} s)"
+    return {repo: seen.get(repo) or HubFact(repo, UNCHECKED, late) for repo in wanted}
+
+
+def _work(waiting: SimpleQueue[str], hub: Hub, found: dict[str, HubFact]) -> None:
+    while True:
+        try:
+            repo = waiting.get_nowait()
+        except Empty:
+            return
+        try:
+            found[repo] = probe(repo, hub)
+        except Exception as error:  # noqa: BLE001  # nothing that one repository does may stop the look at the others
+            found[repo] = HubFact(repo, UNCHECKED, f"{UNCHECKED} ({type(error).__name__})")
 
 
 def probe(repo: str, hub: Hub) -> HubFact:
@@ -47,12 +75,14 @@ def _judged(repo: str, hub: Hub, answer: Answer) -> HubFact:
     page = f"{hub.shown}/{repo}"
     if answer.status == 200 or (answer.status == 404 and answer.code == "EntryNotFound"):
         config = _object(parsed(answer.body)) if answer.status == 200 else {}
+        if answer.status == 200 and not config:
+            return _from_cache(repo, hub, f"{hub.shown} answers with something that is no config.json: a proxy's page?")
         bare = hub.file(repo, "config.json", anonymous=True) if hub.has_token else answer
         gated = bare.code == "GatedRepo"
         said = ACCEPTED if gated else OPEN
         if answer.status == 404:
             said += ", without a config.json: vLLM may not load it"
-        return HubFact(repo, ACCEPTED if gated else OPEN, said, config, _weights(repo, hub))
+        return HubFact(repo, ACCEPTED if gated else OPEN, said, trimmed(config), _weights(repo, hub))
     if answer.code == "GatedRepo" or answer.status == 403:
         todo = f"accept its licence at {page}"
         if not hub.has_token:
@@ -63,6 +93,8 @@ def _judged(repo: str, hub: Hub, answer: Answer) -> HubFact:
     if answer.status == 401 and hub.has_token and answer.code != "RepoNotFound":
         return HubFact(repo, REFUSED, "the Hub refused HF_TOKEN: make a new one at "
                        f"{hub.shown}/settings/tokens")  # fmt: skip
+    if not answer.code and answer.body.lstrip()[:1] == b"<":
+        return _from_cache(repo, hub, f"{hub.shown} answers {answer.status} with a page: a proxy's?")
     if answer.status in (401, 404) or answer.code in ("RepoNotFound", "RevisionNotFound"):
         hint = "check the name" + ("" if hub.has_token else ", or set HF_TOKEN if it is private")
         return HubFact(repo, MISSING, f"{MISSING}: {hint}")
@@ -75,7 +107,7 @@ def _from_cache(repo: str, hub: Hub, why: str) -> HubFact:
         return HubFact(repo, UNCHECKED, f"{UNCHECKED} ({why})")
     config = _object(read_local(folder, "config.json"))
     said = f"{UNCHECKED} ({why}); it is in the local cache"
-    return HubFact(repo, UNCHECKED, said, config, local_weights(folder), True)
+    return HubFact(repo, UNCHECKED, said, trimmed(config), local_weights(folder), True)
 
 
 def _directory(path: str) -> HubFact:
@@ -91,7 +123,7 @@ def _directory(path: str) -> HubFact:
         return HubFact(path, MISSING, f"{path} has no readable config.json: it is no model for vLLM")
     weights = local_weights(folder)
     said = LOCAL if weights else f"{LOCAL}, without safetensors files"
-    return HubFact(path, LOCAL, said, config, weights, True)
+    return HubFact(path, LOCAL, said, trimmed(config), weights, True)
 
 
 def _weights(repo: str, hub: Hub) -> int | None:

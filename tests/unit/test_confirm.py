@@ -32,7 +32,7 @@ def test_a_repository_that_became_open_is_no_longer_gated() -> None:
     assert not _confirmed(config=CONFIG).gated
 
 
-@pytest.mark.parametrize("state", ["not checked", "not found or private", "token refused"])
+@pytest.mark.parametrize("state", ["not checked", "token refused"])
 def test_what_was_not_seen_changes_nothing_but_is_said(state: str) -> None:
     found = _confirmed(state=state, said=f"{state} (why)")
     assert (found.repo, found.gated) == (REPO, True)
