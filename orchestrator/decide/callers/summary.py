@@ -13,20 +13,21 @@ _SHARE = 0.05       # of requests: less is somebody's try
 
 def lines(facts: Facts) -> list[str]:
     """Return who calls, one sentence each: what the log saw, what the source shows, and where both disagree."""
-    seen = _log(facts)
+    live = [one for one in facts.callers if one.kind != "doc"]
+    seen = _log(facts, all_work=all(one.works for one in live))
     if facts.scanned is None and not facts.callers:
         return [*seen, f"which places in source call is not known: {HOW}"] if seen else [
             f"who calls is not known: nothing that was read tells; {HOW}"]  # fmt: skip
-    live = [one for one in facts.callers if one.kind != "doc"]
     return [*seen, *_source(live, facts.scanned), *_apart(live, facts)]
 
 
-def _log(facts: Facts) -> list[str]:
+def _log(facts: Facts, *, all_work: bool) -> list[str]:
     traffic = facts.traffic
     if not traffic.callers:
         return []
     native = "" if traffic.native is None else f"; {traffic.native:.0%} of requests speak the native API, the rest /v1"
-    return [f"{_count(len(traffic.callers), 'caller')} seen{native}: all keep working as they are"]
+    same = ": all keep working as they are" if all_work else ""
+    return [f"{_count(len(traffic.callers), 'caller')} seen{native}{same}"]
 
 
 def _source(live: list[Caller], scanned: int | None) -> list[str]:
