@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from orchestrator.decide.catalog import Catalog, Numbers, load
 from orchestrator.decide.lora import MOST_SLOTS, Adapter, adapter, arguments, base_doubt, base_problem
-from orchestrator.decide.mapping import is_local
+from orchestrator.decide.mapping import has_adapter, is_local
+from orchestrator.decide.vllm_flags import read
 from orchestrator.errors import UsageError
 from orchestrator.facts import AdapterFacts, Facts
+from orchestrator.names import canonical
 from orchestrator.spec import Spec
 from orchestrator.spec_engine import Engine
 
@@ -98,7 +100,30 @@ def problems(spec: Spec, facts: Facts, catalog: Catalog | None = None) -> list[s
             wrong = [looked.problem] if looked and looked.problem else [*got.problems]
             wrong += [other] if (other := base_problem(got, one.repo, catalog)) else []
             found += [f"engines/{engine}/adapters/{got.name}: {text}" for text in wrong]
-    return found
+            found += _too_high(one, engine, got)
+    return found + _unadapted(spec, facts, catalog)
+
+
+def _too_high(engine: Engine, name: str, got: Adapter) -> list[str]:
+    option = read([*engine.extra_args, *engine.vllm.args]).get("--max-lora-rank")
+    said = option.value if option and option.value else ""
+    most = int(said) if said.isdecimal() else None
+    if most is None or got.rank <= most or not got.base:
+        return []
+    return [f"engines/{name}/adapters/{got.name}: its rank {got.rank} is above --max-lora-rank {most} in vllm.args"]
+
+
+def _unadapted(spec: Spec, facts: Facts, catalog: Catalog) -> list[str]:
+    """Name routes that would lose the adapter of their Modelfile: a repository made by merging it is none we know."""
+    lost = {canonical(model.name) for model in facts.ollama.models if has_adapter(model)}
+    return [
+        f"routes/{model}: its Modelfile has an ADAPTER, and {spec.engines[route.engine].repo} alone would answer; "
+        "a GGUF adapter alone cannot be loaded by vLLM; name its PEFT directory under engines.NAME.adapters, and that "
+        "adapter under routes.MODEL.adapter"
+        for model, route in spec.routes.items()
+        if route.engine and route.adapter is None and canonical(model) in lost
+        and catalog.by_repo(spec.engines[route.engine].repo)
+    ]  # fmt: skip
 
 
 def doubts(spec: Spec, facts: Facts, catalog: Catalog) -> list[str]:

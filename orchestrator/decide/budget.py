@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from orchestrator.decide import adapters
 from orchestrator.decide.bars import bar
+from orchestrator.decide.beside import laden
 from orchestrator.decide.catalog import Catalog, Numbers
 from orchestrator.decide.effective import effective_spec
 from orchestrator.decide.mapping import gguf_numbers
 from orchestrator.decide.shaping import shape_for
+from orchestrator.decide.speculative import refusals, step_notes
 from orchestrator.decide.vram import (
     GIB,
     Ask,
@@ -56,7 +59,9 @@ class Proof:
         lines = []
         for one in self.budgets:
             lines += [str(one), bar(one, width)]
-            lines += [f"  {share.ask.name}: weights {share.ask.weights_range()}" for share in one.shares]
+            for ask in (share.ask for share in one.shares):
+                said = [f"weights {ask.weights_range()}", *(part.detail for part in ask.parts), *ask.notes]
+                lines += [f"  {ask.name}: {text}" for text in said]
         return "\n".join([*lines, *self.refused, *self.unknown])
 
     def __str__(self) -> str:
@@ -69,18 +74,23 @@ def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Iterable[Running]
     `running`: this stack's own engines, whose memory is not counted as somebody else's.
     """
     if spec.accelerator == "cpu":
-        return Proof((), ("no GPU: memory of the host is not counted",))
+        return Proof((), ("no GPU: memory of the host is not counted", *adapters.doubts(spec, facts, catalog)))
     spec = effective_spec(spec)     # the user's own flags count as they will run
     gpus = {gpu.index: gpu for gpu in facts.gpus}
     alias = {gpu.uuid: gpu.index for gpu in facts.gpus}
     unknown = [f"GPU {gpu} of the spec is not here" for gpu in _used(spec) if alias.get(gpu, gpu) not in gpus]
     shares: dict[str, list[Share]] = {}
+    refused: list[str] = []
     for name, engine in spec.engines.items():
         ask = ask_of(spec, name, facts, catalog)
         if ask is None:
             unknown.append(f"engine {name}: the size of {engine.repo} is not known")
             continue
+        ask, unsized = laden(spec, name, facts, catalog, ask)
+        unknown += unsized
+        refused += refusals(name, ask, engine.max_num_batched_tokens)
         for one in (gpus[alias.get(g, g)] for g in engine.gpus if alias.get(g, g) in gpus):
+            ask = replace(ask, notes=step_notes(ask, one.total, engine.max_num_batched_tokens))
             share = share_of(ask, one.total, engine.kv_cache, engine.gpu_memory_utilization)
             shares.setdefault(one.index, []).append(share)
     ollama, missing = _ollama(spec, facts, catalog, [alias.get(gpu, gpu) for gpu in spec.ollama.gpus])
@@ -91,7 +101,8 @@ def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Iterable[Running]
             others[gpu.index] = max(0, others[gpu.index] - ours)
     used = [gpu for index, gpu in gpus.items() if index in shares or index in ollama]
     budgets = tuple(_budget(gpu, others, ollama, shares) for gpu in used)
-    return Proof(budgets, (*unknown, *missing), _split_over_mig(spec, facts))
+    unknown += adapters.doubts(spec, facts, catalog)
+    return Proof(budgets, (*unknown, *missing), (*refused, *_split_over_mig(spec, facts)))
 
 
 def _budget(gpu: Gpu, others: dict[str, int], ollama: dict[str, int], shares: dict[str, list[Share]]) -> GpuBudget:

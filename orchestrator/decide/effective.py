@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.decide.vllm_flags import read
+from orchestrator.decide.vllm_named import read_speculative
 from orchestrator.spec import Spec
 from orchestrator.spec_engine import Engine
 
@@ -37,15 +38,23 @@ _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
 def effective(engine: Engine) -> Engine:
     """Return the engine with the values of its own flags in place of its keys; unreadable ones change nothing."""
     changed: dict[str, Any] = {}
-    for option in read([*engine.extra_args, *engine.vllm.args]).options:
+    named: dict[str, Any] = {}
+    args = [*engine.extra_args, *engine.vllm.args]
+    if own := read_speculative(args):
+        named["speculative"] = own
+    for option in read(args).options:
         if option.key == "--enforce-eager":
             changed["enforce_eager"] = not option.word.startswith("--no-")
+        if option.key == "--enable-chunked-prefill":
+            named["chunked_prefill"] = not option.word.startswith("--no-")
         field = _FIELDS.get(option.key)
         if field and option.value:
             try:
                 changed[field[0]] = field[1](option.value)
             except ValueError:
                 continue
+    if named:
+        changed["vllm"] = engine.vllm.model_copy(update=named)
     return engine.model_copy(update=changed) if changed else engine
 
 

@@ -52,13 +52,14 @@ class Part:
     `bytes` per GPU, the bad end of a range that begins at `low`; `kv_token` is what it adds to each token's cache.
     """
 
-    text: str
+    label: str
     bytes: int
+    detail: str = ""
     kv_token: int = 0
     low: int | None = None
 
     def __str__(self) -> str:
-        return self.text if self.low is None else f"{self.text} (as little as {gib(self.low)})"
+        return f"{self.label} {gib(self.bytes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Ask:
     shape: Shape | None = None      # layer by layer, where it is known: windows, latent vectors, recurrent layers
     parts: tuple[Part, ...] = ()
     chunked: bool = True            # chunked prefill: without it a whole prompt goes through in one step
+    notes: tuple[str, ...] = ()     # what a reader of the proof should know of these numbers
 
     def weights_range(self) -> Estimate:
         """Bytes per GPU as a range; `weights` is its bad end."""

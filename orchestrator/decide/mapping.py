@@ -74,7 +74,7 @@ def _mapped(model: Model, catalog: Catalog, given: str | None) -> Mapping:
         return _given(start, model, catalog, given)
     if model.remote_host or tags.is_cloud(model.name):
         return replace(start, reasons=("a cloud model: its weights are not here",))
-    if _has_adapter(model):
+    if has_adapter(model):
         return replace(start, reasons=(_ADAPTER,))
     gone = _removed(model, catalog)
     if gone:
@@ -86,12 +86,13 @@ def _mapped(model: Model, catalog: Catalog, given: str | None) -> Mapping:
 
 
 _ADAPTER = (
-    "an ADAPTER in GGUF form, which vLLM does not load: name the original PEFT adapter (directory or repository) "
-    "in migrate.yaml"
+    "its Modelfile has an ADAPTER: a GGUF adapter alone cannot be loaded by vLLM; name its PEFT directory under "
+    "engines.NAME.adapters, and that adapter under routes.MODEL.adapter"
 )
 
 
-def _has_adapter(model: Model) -> bool:
+def has_adapter(model: Model) -> bool:
+    """Tell whether a Modelfile adds a LoRA adapter, which is GGUF then."""
     told = str(model.details.get("modelfile") or "")
     return bool(model.details.get("adapter") or re.search(r"^\s*ADAPTER\s", told, re.MULTILINE | re.IGNORECASE))
 

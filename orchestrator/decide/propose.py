@@ -15,6 +15,7 @@ from orchestrator.decide.handover import Handover
 from orchestrator.decide.ladder import Refused, World, refusals
 from orchestrator.decide.mapping import Mapping
 from orchestrator.decide.search import Wanted, search, wanted_of
+from orchestrator.decide.settle import settled
 from orchestrator.decide.shared import map_models
 from orchestrator.decide.vram import GIB
 from orchestrator.facts import Facts
@@ -56,7 +57,7 @@ def propose(
     whole is no valid spec.
     """
     catalog, overrides = catalog or load(), overrides or {}
-    moving, stays = _sorted_out(facts, models, catalog, overrides)
+    moving, stays = sorted_out(facts, models, catalog, overrides)
     wanted, told, why = wanted_of(facts)
     notes, refused = [told], Refused()
     if overrides.get("accelerator") == "cpu":
@@ -70,6 +71,8 @@ def propose(
         stays |= refused.stays
     data = {"version": 1, "name": name, **today.around(facts, data.pop("ollama", {}), notes), **data}
     spec = parse_spec(json.dumps(_laid_over(data, overrides)), "the proposal")
+    spec = settled(spec, facts, catalog, overrides)
+    stays = {model: why for model, why in stays.items() if model not in spec.migrating()}
     sums = proof(spec, facts, catalog)
     return Proposal(spec, engines, stays, tuple(notes), sums, refused.recipes, refused.handovers)
 
@@ -86,13 +89,14 @@ def _given(model: str, overrides: MappingType[str, Any]) -> str | None:
     return repo if isinstance(repo, str) else None
 
 
-def _sorted_out(
+def sorted_out(
     facts: Facts, models: tuple[str, ...] | None, catalog: Catalog, overrides: MappingType[str, Any]
 ) -> tuple[list[Mapping], dict[str, str]]:
+    """Return the models that can move, mapped, and those that stay with the reason."""
     wanted = None if models is None else {canonical(model) for model in models}
     moving, stays = [], {}
     named = {model.name: repo for model in facts.ollama.models if (repo := _given(model.name, overrides))}
-    mappings = map_models(facts.ollama.models, catalog, named)
+    mappings = map_models(facts.ollama.models, catalog, named, facts.hub)
     for model in facts.ollama.models:
         mapping = mappings[model.name]
         if wanted is not None and canonical(model.name) not in wanted:

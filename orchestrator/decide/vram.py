@@ -116,7 +116,7 @@ def _explained(share: Share) -> str:
     rest = share.requested - share.needed
     inside = [
         f"weights {gib(share.weights)}",
-        *(part.text for part in share.ask.parts),
+        *map(str, share.ask.parts),
         f"KV {gib(share.kv)}",
         f"activations {gib(share.activations)}",
         *([f"graphs {gib(share.graphs)}"] if share.graphs else []),

@@ -11,7 +11,7 @@ from decide_cases import facts as plain_facts
 from orchestrator.decide import evidence
 from orchestrator.decide.catalog import Catalog, load
 from orchestrator.decide.tags import parse
-from orchestrator.facts import Facts, Host, Spread, Traffic
+from orchestrator.facts import AdapterFacts, Facts, Host, Spread, Traffic
 
 
 def installed(text: str, catalog: Catalog) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def facts(case: dict[str, Any]) -> Facts:
     return dataclasses.replace(
         found, ollama=ollama, gpus=gpus, host=Host(**{"system": "Linux", "machine": "x86_64", **case.get("host", {})}),
         gpu_problem="" if gpus else "no NVIDIA driver", traffic=traffic(case), driver=str(case.get("driver", "")),
-        cuda=str(case.get("cuda", "")), proxy=case.get("proxy", ""),
+        adapters=tuple(AdapterFacts(**one) for one in case.get("adapters", ())), cuda=str(case.get("cuda", "")), proxy=case.get("proxy", ""),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from plan_cases import facts
 
 from orchestrator.commands import plan_report
 from orchestrator.decide.planning import Planned, decide_plan
+from orchestrator.errors import UsageError
 from orchestrator.plan import plan_up
 from orchestrator.state import fold
 from orchestrator.workspace import Workspace
@@ -38,6 +39,12 @@ def printed(case: dict[str, Any], planned: Planned) -> str:
 def test_case(path: Path) -> None:
     case = read(path)
     expect = case["expect"]
+    if "refused" in expect:
+        with pytest.raises(UsageError) as refused:
+            decided(case)
+        told = f"{refused.value}\n{refused.value.evidence}"
+        assert all(re.search(pattern, told) for pattern in expect["refused"]), told
+        return
     planned = decided(case)
     assert planned.verdict.kind == expect.get("verdict", planned.verdict.kind)
     assert planned.forced == expect.get("forced", False)
@@ -72,7 +79,10 @@ def _proposal(planned: Planned, expect: dict[str, Any]) -> None:
     assert spec.accelerator == expect.get("accelerator", spec.accelerator)
 
 
-@pytest.mark.parametrize("path", cases("plan"), ids=lambda path: path.stem)
+ACCEPTED = [path for path in cases("plan") if "refused" not in read(path)["expect"]]
+
+
+@pytest.mark.parametrize("path", ACCEPTED, ids=lambda path: path.stem)
 def test_what_is_rendered_can_start(path: Path) -> None:
     planned = decided(read(path))
     assert planned.sums is None or not planned.sums.problems

@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.decide.catalog import load
 from orchestrator.decide.vllm_args import check, merge
 from orchestrator.decide.vllm_flags import table
-from orchestrator.decide.vllm_named import chunked_prefill_cost, named, speculative_cost
-from orchestrator.decide.vram import GIB, Ask
+from orchestrator.decide.vllm_named import named, read_speculative
 from tests.unit import decide_cases
 
 STACKS = Path(__file__).parent.parent.parent / "stacks"
@@ -89,14 +87,17 @@ def test_named_keys_become_flags() -> None:
     assert named() == []
 
 
-def test_named_keys_say_what_they_cost() -> None:
-    entry, scheme = load().by_repo("meta-llama/Llama-3.1-8B-Instruct")
-    target = Ask("llama", entry.numbers, scheme, max_model_len=32768)
-    ngram = speculative_cost("ngram", target)
-    draft = speculative_cost({"model": "meta-llama/Llama-3.2-1B-Instruct", "num_speculative_tokens": 5}, target)
-    head = speculative_cost({"method": "eagle3", "model": "someone/eagle"}, target)
-    assert ngram.bytes < head.bytes < draft.bytes < 6 * GIB
-    assert draft.bytes > 2.3 * GIB
-    assert speculative_cost({"model": "nobody/knows"}, target).bytes is None
-    assert chunked_prefill_cost(target, 24 * GIB, enabled=True).bytes == 0
-    assert chunked_prefill_cost(target, 24 * GIB, enabled=False).bytes > GIB
+@pytest.mark.parametrize(
+    ("args", "read"),
+    [
+        ([], None),
+        (["--speculative-config", '{"method":"ngram","num_speculative_tokens":3}'], {"method": "ngram", "num_speculative_tokens": 3}),
+        (["-sc", '{"model":"a/b"}'], {"model": "a/b"}),
+        (["--speculative-config.method", "ngram", "--speculative-config.num_speculative_tokens", "3"], {"method": "ngram", "num_speculative_tokens": 3}),
+        (["--speculative-config", "no JSON"], None),
+        (["--speculative-config", "[1]"], None),
+        (["--speculative-config"], None),
+    ],
+)
+def test_a_users_own_speculation_is_read_in_both_forms(args: list[str], read: object) -> None:
+    assert read_speculative(args) == read

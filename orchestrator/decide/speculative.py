@@ -1,0 +1,133 @@
+"""What speculative decoding and a step without chunked prefill take of a GPU beside the model itself.
+
+A draft model shares the target's cache, so that each token costs both models' bytes. The heads of EAGLE, MTP and
+Medusa are read with the weights: before that their size is a range, and its large end is what counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.decide.catalog import Catalog, load
+from orchestrator.decide.engine_memory import MIB, Ask, Part, gib
+
+_NO_WEIGHTS = ("ngram", "ngram_gpu", "suffix")
+_LAYER_HEADS = ("eagle", "eagle3")          # one decoder layer that reads the target's own states
+_VOCAB_HEADS = ("medusa", "mlp_speculator")     # one head with a vocabulary per drafted token
+_TOKENS = 4         # where the configuration names no number
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """Return the method of a --speculative-config as vLLM works it out: what is named, else by the model's name."""
+    said = str(config.get("method") or "").lower()
+    model = str(config.get("model") or "").lower()
+    if said:
+        return "mtp" if said.endswith("_mtp") else said
+    if not model or model in ("ngram", "[ngram]"):
+        return "ngram"
+    return next((one for one in ("eagle3", "eagle", "medusa") if one in model), "draft_model")
+
+
+def speculative_cost(
+    config: Mapping[str, Any] | str, target: Ask, catalog: Catalog | None = None
+) -> tuple[Part | None, str]:
+    """Return what it takes of each GPU beside the target; None, and why, where nobody can say before the start."""
+    said = {"method": config} if isinstance(config, str) else dict(config)
+    how, tokens = method(said), _count(said.get("num_speculative_tokens"))
+    judged = target.max_num_seqs * tokens * (target.numbers.vocab or 128_000) * 4
+    judging = f"{_size(judged)} to judge {tokens} tokens of {target.max_num_seqs} sequences at once"
+    if how in _NO_WEIGHTS:
+        return Part("drafts", judged, f"speculative decoding ({how}): no second model, {judging}"), ""
+    if how in _LAYER_HEADS or how == "mtp":
+        most, least = _layer_head(target) if how != "mtp" else _own_layer(target)
+        token = _layer_token(target)
+        text = (f"speculative decoding ({how}): {gib(least)} to {gib(most)} for one layer, which is not known before "
+                f"it is read; {_size(token)} of KV cache more per token, {judging}")  # fmt: skip
+        return Part("drafts", most + judged, text, token, least + judged), ""
+    if how in _VOCAB_HEADS:
+        most = _vocab_heads(target, tokens)
+        text = (f"speculative decoding ({how}): up to {gib(most)} for {tokens} heads, which are not known before they "
+                f"are read; {judging}")  # fmt: skip
+        return Part("drafts", most + judged, text, 0, judged), ""
+    known = (catalog or load()).by_repo(str(said.get("model", "")))
+    if known is None:
+        return None, (f"speculative decoding ({how}): the size of {said.get('model', 'its draft model')} is not known; "
+                      "leave room for its weights and for its layers of KV cache")  # fmt: skip
+    ranks = _count(said.get("draft_tensor_parallel_size"), target.tensor_parallel)
+    scheme = str(said.get("quantization") or known[1])
+    draft = replace(target, name="draft", numbers=known[0].numbers, scheme=scheme, tensor_parallel=ranks, shape=None,
+                    parts=(), notes=())  # fmt: skip
+    weights, token = draft.weights(), draft.kv_token()
+    text = (f"speculative decoding with {said['model']}: weights {gib(weights)}, {_size(token)} of KV cache more per "
+            f"token, {judging}")  # fmt: skip
+    return Part("drafts", weights + judged, text, token), ""
+
+
+def _count(value: Any, default: int = _TOKENS) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
+
+
+def _size(size: int) -> str:
+    return gib(size) if size >= 64 * MIB else f"{size / MIB:.0f} MiB" if size >= MIB else f"{size / 1024:.0f} KiB"
+
+
+def _layer_head(target: Ask) -> tuple[int, int]:
+    """Return the largest and smallest size of an EAGLE head: a layer, with or without a vocabulary of its own."""
+    n = target.numbers
+    hidden, vocab = n.hidden or 4096, n.vocab or 128_000
+    wide = n.intermediate or 4 * hidden
+    layer = 4 * hidden * hidden + 3 * hidden * wide + 3 * hidden * hidden
+    ranks = target.tensor_parallel
+    return math.ceil((2 * hidden * vocab + layer) * 2 / ranks), layer * 2 // ranks
+
+
+def _own_layer(target: Ask) -> tuple[int, int]:
+    """Return what one more layer of the target itself takes (MTP): at 16 bit, and as it is stored."""
+    n = target.numbers
+    hidden = n.hidden or 4096
+    each = (n.params_b or 0) * 1e9 / max(1, n.layers or 32) + 2 * hidden * hidden
+    own = target.weights() / max(1, n.layers or 32)
+    return math.ceil(max(each * 2 / target.tensor_parallel, own)), math.floor(own)
+
+
+def _layer_token(target: Ask) -> int:
+    own = replace(target, parts=()).kv_token()
+    return math.ceil(own / max(1, target.numbers.layers or 32))
+
+
+def _vocab_heads(target: Ask, tokens: int) -> int:
+    hidden, vocab = target.numbers.hidden or 4096, target.numbers.vocab or 128_000
+    return math.ceil(tokens * (hidden * hidden + hidden * vocab) * 2 / target.tensor_parallel)
+
+
+def step_notes(target: Ask, total: int, said: int | None) -> tuple[str, ...]:
+    """Return what the size of one step does to the activations, where it is not vLLM's default.
+
+    `said`: max_num_batched_tokens, where somebody set it; `total`: bytes of the GPU.
+    """
+    plain = replace(target, batched_tokens=None, chunked=True)
+    usual, now = plain.activations(total), target.activations(total)
+    if target.chunked and said is None:
+        return ()
+    more = now - usual
+    change = f"{_size(abs(more))} {'more' if more >= 0 else 'less'} for activations" if abs(more) >= MIB else \
+        "activations as usual"  # fmt: skip
+    why = f"max_num_batched_tokens {said}" if target.chunked else "without chunked prefill"
+    return (f"{why}: {target.step_tokens(total)} tokens a step instead of {plain.step_tokens(total)}, {change}",)
+
+
+def refusals(name: str, target: Ask, said: int | None) -> list[str]:
+    """Return why vLLM would not start with steps of this size (0.32, config/scheduler.py)."""
+    if said is None:
+        return []
+    found = []
+    if not target.chunked and said < target.max_model_len:
+        found.append(f"engine {name}: without chunked prefill max_num_batched_tokens ({said}) must be at least "
+                     f"max_model_len ({target.max_model_len})")  # fmt: skip
+    if said < target.max_num_seqs:
+        found.append(f"engine {name}: max_num_batched_tokens ({said}) must be at least max_num_seqs "
+                     f"({target.max_num_seqs})")  # fmt: skip
+    return found
