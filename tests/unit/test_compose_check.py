@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.decide.composecheck import Card, check
 from orchestrator.decide.composecheck.document import scalar
-from orchestrator.decide.composecheck.service import fill, release
+from orchestrator.decide.composecheck.service import release
+from orchestrator.decide.composecheck.words import fill
 from tests.unit import decide_cases
 
 STACKS = sorted((Path(__file__).parent.parent.parent / "stacks").glob("*/compose.yaml"))

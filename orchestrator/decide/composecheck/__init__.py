@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from orchestrator.decide.composecheck import clients, gpus, images, ollama, room, serving, structure, vllm
+from orchestrator.decide.composecheck import (
+    clients,
+    forms,
+    gpus,
+    images,
+    ollama,
+    room,
+    serving,
+    structure,
+    vllm,
+    wiring,
+)  # fmt: skip
 from orchestrator.decide.composecheck.document import Broken, read
 from orchestrator.decide.composecheck.project import Card, project
 from orchestrator.decide.finding import Finding, ordered
@@ -30,7 +41,7 @@ def check(
     except Broken as broken:
         return [broken.finding]
     whole = project(raw, text, env or {}, card)
-    for one in (structure.check, images.check, ollama.check, vllm.check, serving.check, gpus.check, room.check):
-        found = found + one(whole)
+    for one in (structure, wiring, forms, images, ollama, vllm, serving, gpus, room):
+        found = found + one.check(whole)
     found = found + clients.check(whole, others or {})
     return ordered([replace(one, line=max(1, one.line)) for one in found])
