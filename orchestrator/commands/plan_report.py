@@ -13,6 +13,8 @@ from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, gpulines, outlook
 from orchestrator.decide import notice as notes
 from orchestrator.decide.budget import Proof
+from orchestrator.decide.catalog import load
+from orchestrator.decide.chosen import chosen_lines
 from orchestrator.decide.handover import handover_lines
 from orchestrator.decide.hostmemory import Wish, host_budget
 from orchestrator.decide.plan_text import Report, readable
@@ -141,15 +143,21 @@ def _memory(planned: Planned, facts: Facts) -> list[str]:
     sums = planned.sums
     if sums is None:
         return []
-    said = planned.proposal.notes if planned.proposal else ()
-    return [*sums.report().splitlines(), *_host(sums, facts), *(f"note: {note}" for note in said)]
+    spec, proposal = planned.spec, planned.proposal
+    assert spec is not None
+    why = chosen_lines(spec, facts, load(), sums, proposed=proposal is not None)
+    # What the lines above say of an engine needs no note.
+    said = [note for note in (proposal.notes if proposal else ())
+            if not (why and note.startswith(("context ", "max_num_seqs ")))]  # fmt: skip
+    return [*sums.report().splitlines(), *why, *_host(sums, facts, spec), *(f"note: {note}" for note in said)]
 
 
-def _host(sums: Proof, facts: Facts) -> list[str]:
+def _host(sums: Proof, facts: Facts, spec: Spec) -> list[str]:
     asks = {share.ask.name: share.ask for budget in sums.budgets for share in budget.shares}
     if not asks:
         return []
-    found = host_budget(facts.host, tuple(Wish(ask) for ask in asks.values()))
+    wishes = [Wish(ask) for ask in asks.values() for _ in range(spec.engines[ask.name].replicas)]
+    found = host_budget(facts.host, tuple(wishes))
     return [str(found), *(f"does not fit: {one}" for one in found.problems), *found.warnings]
 
 
@@ -205,7 +213,8 @@ def _routes(spec: Spec, proposal: Proposal | None) -> list[str]:
     for model, route in spec.migrating().items():
         engine = spec.engines[str(route.engine)]
         where = f"GPU {', '.join(engine.gpus)}" if engine.gpus else "CPU"
-        lines.append(f"{model} -> {engine.repo} on {where}, {engine.max_model_len} tokens")
+        lora = f" with LoRA {route.adapter}" if route.adapter else ""
+        lines.append(f"{model} -> {engine.repo}{lora} on {where}, {engine.max_model_len} tokens")
         lines += [f"   {why}" for why in (proposal.engines.get(str(route.engine), ()) if proposal else ())]
     return lines
 

@@ -20,7 +20,7 @@ _WISHES = {
 }
 _HOW = ("w4a16", "awq", "gptq-int4", "fp8-dynamic", "fp8")
 _NATIVE_FP8, _WEIGHT_ONLY_FP8, _INT8 = 8.9, 8.0, 7.5      # compute capabilities
-_QUANTISED = re.compile(
+QUANTISED = re.compile(
     r"(?<![a-z0-9])(?:awq|gptq|fp8|fp4|nvfp4|mxfp[48]|int[48]|w[48]a(?:4|8|16)|[48]-?bit|bnb|quantized|quark|autoround)"
     r"(?![a-z0-9])", re.IGNORECASE
 )
@@ -83,7 +83,7 @@ def online(mapping: Mapping, capability: float) -> list[Alternative]:
     Nothing for a repository whose name says that it is quantised already: vLLM refuses to quantise it again.
     """
     repo = mapping.repo or ""
-    if not repo or family(mapping.scheme) != "bf16" or mapping.task == "embed" or _QUANTISED.search(repo):
+    if not repo or family(mapping.scheme) != "bf16" or mapping.task == "embed" or QUANTISED.search(repo):
         return []
     if capability >= _NATIVE_FP8:
         return [Alternative(repo, "fp8", "online", "fp8", "16-bit weights, made 8-bit (FP8) on load")]

@@ -72,8 +72,8 @@ def options(mapping: Mapping, site: Site, length: int, max_num_seqs: int) -> Ite
 
 def _lean(mapping: Mapping, site: Site, ask: Ask) -> Iterator[Option]:
     """Yield the last resorts: the smallest weights a GPU can run with an 8-bit cache, then without CUDA graphs."""
-    for eager in (False, True):
-        few = min(_FEW, ask.max_num_seqs) if eager else ask.max_num_seqs
+    few = min(_FEW, ask.max_num_seqs)
+    for eager, seqs in dict.fromkeys(((False, ask.max_num_seqs), (True, ask.max_num_seqs), (True, few))):
         for gpu in sorted(site.gpus, key=lambda gpu: gpu in site.home):
             have = site.gpus[gpu].compute_capability
             able = [one for one in ways(mapping, site.start)
@@ -83,7 +83,7 @@ def _lean(mapping: Mapping, site: Site, ask: Ask) -> Iterator[Option]:
                 continue
             repo, scheme, flag, _ = max(able, key=lambda one: ORDER.index(family(one[1])))
             flight = default_batched_tokens(site.gpus[gpu].total)
-            lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=few, batched_tokens=flight)
+            lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=seqs, batched_tokens=flight)
             told = " and ".join([*(["8-bit cache"] if cache == "fp8" else []), *(["no CUDA graphs"] if eager else [])])
             told += ": less accuracy or speed, so that it fits"
             one = _said(Option(repo, scheme, (gpu,), lean, (), flag), mapping, sharing=gpu in site.home)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.decide import adapters
+from orchestrator.decide import adapters, capability
 from orchestrator.decide.budget import Proof, Running, proof
 from orchestrator.decide.catalog import load
 from orchestrator.decide.handover import Handover
-from orchestrator.decide.propose import Proposal, propose
+from orchestrator.decide.propose import Proposal, propose, sorted_out
 from orchestrator.decide.tuning import Setting, tuning
 from orchestrator.decide.verdict import Verdict, decide
 from orchestrator.errors import UsageError
@@ -51,17 +51,20 @@ def decide_plan(
     """
     overrides = overrides or {}
     needs = written.needs if written else _needs(overrides)
-    verdict = decide(facts, needs)
-    settings = tuple(tuning(facts))
+    settings, catalog = tuple(tuning(facts)), load()
     rehearsal = (written.accelerator if written else overrides.get("accelerator")) == "cpu"
     if written is not None:
         adapters.require(written, facts, "migrate.yaml")
-        return Planned(verdict, settings, written, None, proof(written, facts, load(), running), rehearsal=rehearsal)
+        verdict = decide(facts, needs, capability.of_spec(written, facts, catalog))
+        return Planned(verdict, settings, written, None, proof(written, facts, catalog, running), rehearsal=rehearsal)
+    verdict = decide(facts, needs, capability.of_models(sorted_out(facts, models, catalog, overrides)[0]))
     wanted = verdict.kind in RENDERED
     if not (wanted or force or rehearsal):
         return Planned(verdict, settings)
     found = propose(name, facts, models, overrides, needs=needs)
     adapters.require(found.spec, facts, "the proposal")
+    if found.spec.engines:
+        verdict = decide(facts, needs, capability.of_spec(found.spec, facts, catalog))
     return Planned(
         verdict, settings, found.spec, found, found.proof, forced=force and not wanted and not rehearsal,
         rehearsal=rehearsal, handover=found.handovers,

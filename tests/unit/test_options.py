@@ -35,8 +35,9 @@ def test_another_gpu_comes_before_sharing_and_published_before_made_on_load() ->
 def test_speed_is_given_up_only_at_a_short_context_and_the_cache_before_the_graphs() -> None:
     site = _site((24, 8.9))
     assert all(cache == "auto" and not eager for *_, cache, eager in _rungs(BARE, site, LEAN_CONTEXT + 1))
-    last = _rungs(BARE, site, LEAN_CONTEXT)[-2:]
-    assert [one[3:] for one in last] == [("fp8", False), ("fp8", True)]
+    last = list(options(BARE, site, LEAN_CONTEXT, 16))[-3:]
+    assert [(one.ask.kv_dtype, one.ask.eager, one.ask.max_num_seqs) for one in last] == [
+        ("fp8", False, 16), ("fp8", True, 16), ("fp8", True, 4)]  # fmt: skip
     assert _rungs(BARE, _site((24, 8.0)), LEAN_CONTEXT)[-1][3:] == ("auto", True)
 
 
