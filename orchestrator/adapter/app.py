@@ -92,7 +92,7 @@ class Adapter:
         route = self._config().find(name, request.headers.get("x-migrate-route", ""))
         if route is None:
             raise missing or unknown_model(name)
-        return route
+        return route.on(request.headers.get("x-migrate-engine", ""))
 
     async def chat(self, request: Request) -> ASGIApp:
         body = await body_of(request, "api.ChatRequest")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,12 @@ class Route:
     context_length: int = 0
     modified_at: str = ""
     show: JSON = field(default_factory=dict)
+    replicas: dict[str, str] = field(default_factory=dict)  # of an engine that has several: name to URL
+
+    def on(self, replica: str) -> Route:
+        """Return the route with the URL of the replica that the gateway chose; any other name changes nothing."""
+        url = self.replicas.get(replica)
+        return replace(self, url=url) if url else self
 
     def can(self, capability: str) -> bool:
         """Tell whether the model has a capability; one whose list is unknown is trusted."""
@@ -86,6 +92,7 @@ def _route(name: str, entry: JSON) -> Route:
         known[key] = tuple(known.get(key) or ())
     for key in ("details", "parameters", "show"):
         known[key] = dict(known.get(key) or {})
+    known["replicas"] = {one: str(url).rstrip("/") for one, url in dict(known.get("replicas") or {}).items()}
     length = known.get("context_length")
     known["context_length"] = length if isinstance(length, int) and length > 0 else 0
     return Route(**{**known, "name": name})

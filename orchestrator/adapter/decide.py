@@ -17,6 +17,12 @@ class Engine:
     routes: tuple[str, ...]
     kind: str = "generate"
     start_s: float = 0.0  # how long it may take to start
+    replicas: tuple[str, ...] = ()  # of an engine that has several
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is probed: each replica, or the engine itself."""
+        return self.replicas or (self.name,)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,19 @@ class Release:
     owner: str
 
 
-Action = Lower | Release
+@dataclass(frozen=True)
+class TakeOut:
+    """Keep requests from a replica for so many seconds; 0 lets it come back."""
+
+    replica: str
+    seconds: float
+    cause: str
+
+
+Action = Lower | Release | TakeOut
+
+# Longer than two slow rounds, so that a replica stays out while the guard lives, and comes back if it does not.
+OUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -72,17 +90,38 @@ def decide(
 ) -> list[Action]:
     """Return what to do: routes of engines that failed too often go to 0, an expired lease falls back.
 
+    One replica of several that fails is taken out instead: the others have room for what it had.
+
     `now` and the lease's `expires` are epoch seconds. No weight that is returned is above the current one.
     """
     weights = weights_of(status)
     actions: list[Action] = []
+    replicas: list[Action] = []
     for engine in engines:
-        seen = health.get(engine.name, Health())
+        seen = [health.get(target, Health()) for target in engine.targets]
         down = {route: 0.0 for route in engine.routes if weights.get(route, 0.0) > 0}
-        if seen.failures >= threshold and down:
-            actions.append(Lower(down, f"{seen.failures} probes failed: {seen.reason}", engine.name))
+        if down and all(one.failures >= threshold for one in seen):
+            best = min(seen, key=lambda one: one.failures)
+            where = f" on each of {len(seen)} replicas" if engine.replicas else ""
+            actions.append(Lower(down, f"{best.failures} probes failed{where}: {best.reason}", engine.name))
             weights |= down
-    return actions + _expired(status.get("lease"), weights, now)
+        elif down:
+            replicas += _replicas(engine, status, health, threshold)
+    return actions + _expired(status.get("lease"), weights, now) + replicas
+
+
+def _replicas(engine: Engine, status: JSON, health: Mapping[str, Health], threshold: int) -> list[Action]:
+    """Take out the replicas that failed too often, again before their time is up; let those back that answer."""
+    known = (status.get("replicas") or {}).get(engine.name) or {}
+    actions: list[Action] = []
+    for replica in engine.replicas:
+        now, seen = known.get(replica) or {}, health.get(replica, Health())
+        left = float(now.get("out") or 0) if now.get("by") == "guard" else 0.0
+        if seen.failures >= threshold and left < OUT_S / 2:
+            actions.append(TakeOut(replica, OUT_S, f"{seen.failures} probes failed: {seen.reason}"))
+        elif seen.answered and not seen.failures and left:
+            actions.append(TakeOut(replica, 0.0, "it answers"))
+    return actions
 
 
 def _expired(lease: JSON | None, weights: dict[str, float], now: float) -> list[Action]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from orchestrator.adapter.decide import Action, Engine, Health, Lower, Release, decide, in_use, weights_of
+from orchestrator.adapter.decide import Action, Engine, Health, Lower, Release, TakeOut, decide, in_use, weights_of
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.watched import Watched
 from orchestrator.adapter.wire import JSON
@@ -52,7 +52,7 @@ def load(path: Path) -> Settings:
         engines = tuple(
             Engine(
                 name, entry["model"], tuple(entry["routes"]), entry.get("kind", "generate"),
-                float(entry.get("start_s", 0.0)),
+                float(entry.get("start_s", 0.0)), tuple(map(str, entry.get("replicas", ()))),
             )
             for name, entry in data["engines"].items()
         )
@@ -73,7 +73,7 @@ class Guard:
         self._session = session
         self._now = now
         self._began = now()
-        self.health: dict[str, Health] = {engine.name: Health() for engine in settings.engines}
+        self.health: dict[str, Health] = {one: Health() for engine in settings.engines for one in engine.targets}
         self._lost = ""
         self._probes: dict[str, asyncio.Task[None]] = {}
 
@@ -81,7 +81,8 @@ class Guard:
         """Go on with other settings; what is known of an engine stays known."""
         self._settings = settings
         for engine in settings.engines:
-            self.health.setdefault(engine.name, Health())
+            for target in engine.targets:
+                self.health.setdefault(target, Health())
 
     async def round(self) -> None:
         """Look once and act. A gateway that does not answer is said once and tried again."""
@@ -105,31 +106,33 @@ class Guard:
         A probe that takes longer than the interval goes on while the next rounds look after the lease.
         """
         for engine in self._settings.engines:
-            if not in_use(engine, status):
-                self.health[engine.name] = Health(answered=self.health[engine.name].answered)
-            elif engine.name not in self._probes:
-                self._probes[engine.name] = asyncio.create_task(self._probed(engine))
+            used = in_use(engine, status)
+            for target in engine.targets:
+                if not used:
+                    self.health[target] = Health(answered=self.health[target].answered)
+                elif target not in self._probes:
+                    self._probes[target] = asyncio.create_task(self._probed(engine, target))
         if self._probes:
             await asyncio.wait(self._probes.values(), timeout=self._settings.interval_s)
 
-    async def _probed(self, engine: Engine) -> None:
-        reason = await self.probe(engine)
-        before = self.health[engine.name]
-        starting = reason == REFUSED and self._may_be_starting(engine)
-        self.health[engine.name] = before.after(reason, starting=starting)
+    async def _probed(self, engine: Engine, target: str) -> None:
+        reason = await self.probe(engine, target)
+        before = self.health[target]
+        starting = reason == REFUSED and self._may_be_starting(engine, target)
+        self.health[target] = before.after(reason, starting=starting)
         if (reason or "") != before.reason:
-            log(event="probe", engine=engine.name, ok=reason is None, reason=reason or "", starting=starting)
-        del self._probes[engine.name]
+            log(event="probe", engine=target, ok=reason is None, reason=reason or "", starting=starting)
+        del self._probes[target]
 
-    def _may_be_starting(self, engine: Engine) -> bool:
+    def _may_be_starting(self, engine: Engine, target: str) -> bool:
         """Tell whether an engine that nobody can connect to may have begun together with this guard.
 
         After a reboot, or `docker compose up`, everything starts at once, and vLLM takes minutes: the weights
         must still be there when it is ready.
         """
-        return not self.health[engine.name].answered and self._now() - self._began < engine.start_s
+        return not self.health[target].answered and self._now() - self._began < engine.start_s
 
-    async def probe(self, engine: Engine) -> str | None:
+    async def probe(self, engine: Engine, target: str) -> str | None:
         """Ask for one token; return None when it came, else why not. A busy engine that says so is alive."""
         if engine.kind == "embedding":
             path = "/v1/embeddings"
@@ -141,8 +144,9 @@ class Guard:
         limit = aiohttp.ClientTimeout(total=self._settings.timeout_s)
         # Through the gateway's forced-side route: what is probed is what clients use, and it is on record.
         url = f"{self._settings.gateway}/side/vllm{path}"
+        headers = self._token() | ({"X-Migrate-Replica": target} if engine.replicas else {})
         try:
-            async with self._session.post(url, json=body, headers=self._token(), timeout=limit) as answer:
+            async with self._session.post(url, json=body, headers=headers, timeout=limit) as answer:
                 await answer.read()
         except TimeoutError:
             return f"no token within {self._settings.timeout_s:g} s"
@@ -162,6 +166,10 @@ class Guard:
         if isinstance(action, Release):
             await self._door("POST", "/control/lease", {"owner": action.owner, "seconds": 0, "fallback": {}})
             log(event="lease", owner=action.owner, released=True)
+            return
+        if isinstance(action, TakeOut):
+            await self._door("POST", "/control/replica", {"replica": action.replica, "seconds": action.seconds})
+            log(event="replica", replica=action.replica, out_s=action.seconds, cause=action.cause)
             return
         before = weights_of(status)
         version = await self._lower(action, status)
@@ -205,8 +213,8 @@ async def run(watched: Watched[Settings], state: Path, stop: asyncio.Event) -> N
             settings = watched.check()
             guard.follow(settings)
             await guard.round()
-            failing = {one.name: guard.health[one.name].reason for one in settings.engines
-                       if guard.health[one.name].failures}  # fmt: skip
+            targets = [target for one in settings.engines for target in one.targets]
+            failing = {one: guard.health[one].reason for one in targets if guard.health[one].failures}
             write_state(state, {"at": time.time(), "failing": failing, "every_s": settings.interval_s})
             try:
                 await asyncio.wait_for(stop.wait(), settings.interval_s)

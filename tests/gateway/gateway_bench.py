@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from gateway_fakes import Fake
@@ -11,12 +11,17 @@ from gateway_harness import ROUTE, Nginx
 
 @dataclass
 class Bench:
-    """The gateway and its three upstreams."""
+    """The gateway and its upstreams: Ollama, the adapter, an engine alone, and one with replicas."""
 
     nginx: Nginx
     ollama: Fake
     adapter: Fake
     engine: Fake
+    replicas: dict[str, Fake] = field(default_factory=dict)
+
+    @property
+    def fakes(self) -> list[Fake]:
+        return [self.ollama, self.adapter, self.engine, *self.replicas.values()]
 
     def post(self, path: str, body: dict | bytes, **kwargs) -> httpx.Response:
         how = {"content": body} if isinstance(body, bytes) else {"json": body}

@@ -18,6 +18,8 @@ IMAGE = os.environ.get("GATEWAY_IMAGE", "migrate/gateway:dev")
 PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "migrate/python:dev")
 TOKEN = "t0ken-of-the-test"
 ROUTE, EMBED, FIXED, STICKY = "llama3.1:8b", "nomic-embed-text:latest", "fixed:latest", "sticky:latest"
+SPREAD, SPREAD_FIXED, SPREAD_EMBED = "spread:latest", "spread-fixed:latest", "spread-embed:latest"
+REPLICAS = ("two", "two-2", "two-3")
 
 
 def route(engine: str = "one", **changes) -> dict:
@@ -37,6 +39,9 @@ ROUTES = {
     EMBED: route(kind="embedding", direct=False, failover=False),
     FIXED: route(failover=False),
     STICKY: route(sticky=True),
+    SPREAD: route("two"),
+    SPREAD_FIXED: route("two", failover=False),
+    SPREAD_EMBED: route("two", kind="embedding", direct=False, failover=False),
 }
 
 
@@ -57,6 +62,7 @@ class Ports:
     ollama = property(lambda self: self.base + 2)
     adapter = property(lambda self: self.base + 3)
     engine = property(lambda self: self.base + 4)
+    replicas = property(lambda self: range(self.base + 5, self.base + 5 + len(REPLICAS)))
 
 
 class Nginx:
@@ -80,7 +86,7 @@ class Nginx:
                 "control_listen": "9180",
                 "ollama": "ollama:11434",
                 "adapter": "adapter:8080",
-                "engines": {"one": "vllm-one:8000"},
+                "engines": {"one": "vllm-one:8000"} | {name: f"vllm-{name}:8000" for name in REPLICAS},
             }
         return {
             "resolver": "",
@@ -88,7 +94,8 @@ class Nginx:
             "control_listen": f"127.0.0.1:{p.control}",
             "ollama": f"127.0.0.1:{p.ollama}",
             "adapter": f"127.0.0.1:{p.adapter}",
-            "engines": {"one": f"127.0.0.1:{p.engine}"},
+            "engines": {"one": f"127.0.0.1:{p.engine}"}
+            | {name: f"127.0.0.1:{port}" for name, port in zip(REPLICAS, p.replicas, strict=True)},
         }
 
     def _write(self) -> None:
@@ -109,7 +116,8 @@ class Nginx:
             "role": "final",
             "ollama": "o",
             "adapter": "a",
-            "engines": {"one": "e"},
+            "engines": dict.fromkeys(("one", *REPLICAS), "e"),
+            "replicas": {"two": REPLICAS},
             "routes": ROUTES,
         }
         (self.etc / "config.json").write_text(json.dumps(config))

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.adapter import guard
-from orchestrator.adapter.decide import Engine, Health, Lower, Release, decide
+from orchestrator.adapter.decide import OUT_S, Engine, Health, Lower, Release, TakeOut, decide
 from orchestrator.adapter.watched import Watched
 from orchestrator.errors import UsageError
 
 A = Engine("a", "m:1", ("m:1", "n:1"))
 B = Engine("b", "o:1", ("o:1",))
+C = Engine("c", "p:1", ("p:1",), replicas=("c", "c-2"))
 
 
 def status(weights: dict[str, float], lease: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -54,6 +55,52 @@ def test_a_failed_engine_does_not_come_back_through_the_fallback() -> None:
     lease = {"owner": "x", "expires": 1, "fallback": {"m:1": 10}}
     actions = decide(status({"m:1": 50}, lease), (A,), {"a": Health(3, "dead")}, 2, 5)
     assert [action.weights for action in actions if isinstance(action, Lower)] == [{"m:1": 0.0}]
+
+
+def replicas(**out: float) -> dict[str, Any]:
+    """The status of a gateway whose guard took these out for so long; `c_2` is replica 2."""
+    known = {name: {"out": 0, "by": None} for name in C.replicas}
+    known |= {name.replace("_", "-"): {"out": left, "by": "guard"} for name, left in out.items()}
+    return status({"p:1": 100}) | {"replicas": {"c": known}}
+
+
+OK, HUNG = Health(answered=True), Health(2, "no token within 20 s", answered=True)
+
+
+@pytest.mark.parametrize(
+    ("now", "first", "second", "wanted"),
+    [
+        (replicas(), OK, OK, []),
+        (replicas(), OK, HUNG, [TakeOut("c-2", OUT_S, "2 probes failed: no token within 20 s")]),
+        (replicas(), HUNG, OK, [TakeOut("c", OUT_S, "2 probes failed: no token within 20 s")]),
+        (replicas(), HUNG, Health(), [TakeOut("c", OUT_S, "2 probes failed: no token within 20 s")]),
+        (replicas(c_2=OUT_S - 5), OK, HUNG, []),
+        (replicas(c_2=OUT_S / 2 - 1), OK, HUNG, [TakeOut("c-2", OUT_S, "2 probes failed: no token within 20 s")]),
+        (replicas(c_2=50), OK, OK, [TakeOut("c-2", 0.0, "it answers")]),
+        (replicas(c_2=50), OK, Health(1, "x", answered=True), []),
+        (replicas(c_2=50), OK, Health(), []),
+        (replicas(), HUNG, HUNG, [Lower({"p:1": 0.0}, "2 probes failed on each of 2 replicas: no token within 20 s", "c")]),
+        (status({"p:1": 100}), OK, HUNG, [TakeOut("c-2", OUT_S, "2 probes failed: no token within 20 s")]),
+        (status({"p:1": 0}), OK, HUNG, []),
+    ],
+)
+def test_a_replica_is_taken_out_and_weights_fall_only_when_all_are_down(
+    now: dict[str, Any], first: Health, second: Health, wanted: list[Any]
+) -> None:
+    assert decide(now, (C,), {"c": first, "c-2": second}, 2, 0) == wanted
+
+
+def test_what_the_gateway_itself_holds_back_is_left_to_it() -> None:
+    now = replicas()
+    now["replicas"]["c"]["c-2"] = {"out": 0.7, "by": "gateway"}
+    assert decide(now, (C,), {"c": OK, "c-2": OK}, 2, 0) == []
+    assert decide(now, (C,), {"c": OK, "c-2": HUNG}, 2, 0) == [TakeOut("c-2", OUT_S, f"2 probes failed: {HUNG.reason}")]
+
+
+def test_an_expired_lease_goes_before_replicas() -> None:
+    now = replicas() | {"lease": {"owner": "x", "expires": 1, "fallback": {"p:1": 10}}}
+    kinds = [type(action) for action in decide(now, (C,), {"c": OK, "c-2": HUNG}, 2, 5)]
+    assert kinds == [Lower, Release, TakeOut]
 
 
 routes = st.sampled_from(["m:1", "n:1", "o:1", "p:1"])
@@ -98,18 +145,28 @@ class Door:
         self.engine: Callable[[], int] | None = lambda: 200
         self.probes: list[str] = []
         self.posts: list[dict[str, Any]] = []
+        self.hung: set[str] = set()
+        self.out: dict[str, float] = {}
 
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/control/status", self.status)
         app.router.add_post("/control/weights", self.set)
         app.router.add_post("/control/lease", self.release)
+        app.router.add_post("/control/replica", self.take_out)
         app.router.add_post("/side/vllm/v1/{path:.*}", self.probe)
         return app
 
     async def status(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer secret"
-        return web.json_response({"version": self.version, "weights": self.weights, "lease": self.lease})
+        known = {name: {"out": self.out.get(name, 0), "by": "guard" if self.out.get(name) else None} for name in C.replicas}
+        found = {"version": self.version, "weights": self.weights, "lease": self.lease, "replicas": {"c": known}}
+        return web.json_response(found)
+
+    async def take_out(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.out[body["replica"]] = body["seconds"]
+        return web.json_response(body)
 
     async def set(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -130,9 +187,10 @@ class Door:
 
     async def probe(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer secret"
-        name = {"m:1": "a", "o:1": "b"}[(await request.json())["model"]]
-        self.probes.append(name + " " + request.match_info["path"])
-        if self.engine is None:
+        name = {"m:1": "a", "o:1": "b", "p:1": "c"}[(await request.json())["model"]]
+        replica = request.headers.get("X-Migrate-Replica", name)
+        self.probes.append(replica + " " + request.match_info["path"])
+        if self.engine is None or replica in self.hung:
             await asyncio.sleep(60)
         assert self.engine is not None
         return web.json_response({}, status=self.engine())
@@ -149,6 +207,7 @@ async def running(door: Door, tmp_path: Path, start_s: float = 0, **settings: An
     engines = {
         "a": {"model": "m:1", "routes": ["m:1", "n:1"], "kind": "generate", "start_s": start_s},
         "b": {"model": "o:1", "routes": ["o:1"], "kind": "embedding"},
+        "c": {"model": "p:1", "routes": ["p:1"], "replicas": ["c", "c-2"]},
     }
     (tmp_path / "token").write_text("secret\n")
     config = {"gateway": url, "token_file": str(tmp_path / "token"), "engines": engines, **settings}
@@ -267,6 +326,28 @@ def test_a_hung_engine_is_lowered_and_does_not_hold_up_the_lease(tmp_path: Path)
                 await watch.round()
 
     asyncio.run(go())
+
+
+def test_a_hung_replica_is_taken_out_until_it_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def go() -> None:
+        door = Door(p=100)
+        door.hung = {"c-2"}
+        async with running(door, tmp_path, failures=2, interval_s=1, timeout_s=0.2) as watch:
+            for _ in range(3):
+                await watch.round()
+            assert door.out == {"c-2": OUT_S}
+            assert {"c chat/completions", "c-2 chat/completions"} == set(door.probes)
+            door.hung = set()
+            await watch.round()
+            assert door.out == {"c-2": 0}
+            door.hung = {"c", "c-2"}
+            while door.weights["p:1"]:
+                await watch.round()
+        assert [post["weights"] for post in door.posts] == [{"p:1": 0.0}]
+
+    asyncio.run(go())
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(one["replica"], one["out_s"]) for one in said if one["event"] == "replica"][:2] == [("c-2", OUT_S), ("c-2", 0)]
 
 
 def test_an_engine_that_says_it_is_busy_is_alive(tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_engine import Engine
+from starlette.testclient import TestClient
 
+from orchestrator.adapter import config as adapter
+from orchestrator.adapter.app import Adapter
+from orchestrator.adapter.config import Config
 from orchestrator.errors import UsageError
 from orchestrator.render import render, services
 from orchestrator.spec import Spec, parse_spec
@@ -137,3 +142,34 @@ def test_one_replica_is_what_it_was_without_the_word() -> None:
 def test_a_second_replica_leaves_the_first_alone() -> None:
     one, two = compose(raw(gpus=["0"])), compose(raw(replicas=2))
     assert one["vllm-llama"] == two["vllm-llama"]
+
+
+def adapter_config(**urls: str) -> Config:
+    routes = {"m:1": {"engine": "e", "url": "http://127.0.0.1:9", "served": "m:1", "replicas": urls}}
+    return adapter.parse({"routes": routes, "version": "1", "ollama": "http://127.0.0.1:9"})
+
+
+@pytest.mark.parametrize(
+    ("told", "path", "body"),
+    [
+        ("e", "/api/chat", {"messages": [{"role": "user", "content": "x"}]}),
+        ("e-2", "/api/chat", {"messages": [{"role": "user", "content": "x"}]}),
+        ("e-2", "/api/generate", {"prompt": "x"}),
+        ("e-2", "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "stream": True}),
+        ("e-2", "/v1/completions", {"prompt": "x", "stream": True}),
+    ],
+)
+def test_the_adapter_asks_the_replica_that_the_gateway_names(told: str, path: str, body: dict[str, Any]) -> None:
+    with Engine() as first, Engine() as second:
+        config = adapter_config(**{"e": first.url + "/", "e-2": second.url})
+        headers = {"X-Migrate-Engine": told, "X-Migrate-Route": "m:1"}
+        with TestClient(Adapter(lambda: config).app()) as client:
+            assert client.post(path, json={"model": "m:1", **body}, headers=headers).status_code == 200
+        asked = {"e": first, "e-2": second}
+        assert {name: len(one.bodies) for name, one in asked.items()} == {name: int(name == told) for name in asked}
+
+
+def test_a_replica_that_the_adapter_does_not_know_changes_nothing() -> None:
+    route = adapter_config(e="http://x").routes["m:1"]
+    assert [route.on(name).url for name in ("", "other", "E", "e")] == ["http://127.0.0.1:9"] * 3 + ["http://x"]
+    assert adapter_config().routes["m:1"].on("e").url == "http://127.0.0.1:9"

@@ -37,7 +37,7 @@ function M.write()
     uri = clean(request.uri), status = ngx.status, outcome = result, ttft_ms = round(request.ttft),
     total_ms = round((ngx.now() - ngx.req.start_time()) * 1000), bytes = tonumber(ngx.var.body_bytes_sent) or 0,
     weight = request.weight or null, failover = request.failover or false, forced = request.forced or false,
-    version = request.version or null, upstream = ngx.var.upstream_addr or null,
+    version = request.version or null, replica = request.replica, upstream = ngx.var.upstream_addr or null,
   })
 end
 

@@ -3,6 +3,7 @@
 local cjson = require 'cjson.safe'
 local ffi = require 'ffi'
 local names = require 'names'
+local replicas = require 'replicas'
 
 ffi.cdef [[
 int fileno(void *stream);
@@ -11,7 +12,7 @@ int open(const char *path, int flags, ...);
 int close(int fd);
 ]]
 
-local M = { routes = {}, engines = {}, token = '' }
+local M = { routes = {}, engines = {}, replicas = {}, token = '' }
 
 local by_name = {}
 local spellings, spelled = {}, 0   -- names as clients write them -> route, or false
@@ -34,6 +35,12 @@ local function load_config(path)
   assert(config, path .. ': ' .. tostring(why))
   M.stack, M.role = config.stack, config.role
   M.engines, M.routes = config.engines or {}, config.routes or {}
+  for engine, several in pairs(config.replicas or {}) do
+    for _, name in ipairs(several) do
+      assert(M.engines[name], path .. ': replicas.' .. engine .. ': no address of ' .. tostring(name))
+    end
+    if #several > 1 then M.replicas[engine] = replicas.peers(several) end
+  end
   local log = config.log or {}
   M.log_most, M.log_every = log.most or 256 * 1024 * 1024, log.every or 30
   for route, known in pairs(M.routes) do

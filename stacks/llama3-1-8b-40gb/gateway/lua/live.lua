@@ -4,20 +4,32 @@ local M = {}
 local live, counts = ngx.shared.gateway_live, ngx.shared.gateway_counts
 local SEP = '\31'
 local NO_ROUTE = '-'
+local REPLICA = 'replica'
+
+M.busy = {}   -- requests of this worker in flight, by replica of an engine that has several
 
 -- The worker's pid is part of the key, so that a crashed worker's streams do not count for ever.
 local function live_key(request)
-  return table.concat({ ngx.worker.pid(), request.side, request.route or NO_ROUTE }, SEP)
+  local replica = request.side == 'vllm' and request.replica or nil
+  return table.concat({ ngx.worker.pid(), request.side, request.route or NO_ROUTE, replica }, SEP)
+end
+
+local function busy(replica, by)
+  if replica then M.busy[replica] = (M.busy[replica] or 0) + by end
 end
 
 function M.enter(request)
-  request.live_key = live_key(request)
+  request.live_key, request.live_on = live_key(request), request.replica
   live:incr(request.live_key, 1, 0)
+  busy(request.live_on, 1)
 end
 
 function M.leave(request)
-  if request.live_key then live:incr(request.live_key, -1, 0) end
-  request.live_key = nil
+  if request.live_key then
+    live:incr(request.live_key, -1, 0)
+    busy(request.live_on, -1)
+  end
+  request.live_key, request.live_on = nil, nil
 end
 
 function M.move(request, side)
@@ -29,7 +41,13 @@ end
 function M.count(request, outcome)
   counts:incr(table.concat({ request.route or NO_ROUTE, request.side, outcome }, SEP), 1, 0)
   if request.failover then counts:incr('failover' .. SEP .. (request.route or NO_ROUTE), 1, 0) end
+  if request.replica then
+    counts:incr(table.concat({ REPLICA, request.replica, request.route or NO_ROUTE, outcome }, SEP), 1, 0)
+  end
 end
+
+-- A replica failed before its headers; another side or replica answers.
+function M.count_failed(request) counts:incr(table.concat({ REPLICA, request.replica }, SEP), 1, 0) end
 
 local function split(key)
   local parts = {}
@@ -67,13 +85,39 @@ function M.ended()
     local route, side, outcome = unpack(split(key))
     if route == 'failover' then
       failovers[side] = counts:get(key)
-    else
+    elseif route ~= REPLICA then
       sum[route] = sum[route] or {}
       sum[route][side] = sum[route][side] or {}
       sum[route][side][outcome] = counts:get(key)
     end
   end
   return sum, failovers
+end
+
+-- {replica = n in flight}
+function M.by_replica()
+  local sum = {}
+  for _, key in ipairs(live:get_keys(0)) do
+    local pid, _, _, replica = unpack(split(key))
+    if replica and alive(pid) then sum[replica] = (sum[replica] or 0) + (live:get(key) or 0) end
+  end
+  return sum
+end
+
+-- {replica = {route = {outcome = n}}}, {replica = failures before the headers}
+function M.ended_by_replica()
+  local sum, failed = {}, {}
+  for _, key in ipairs(counts:get_keys(0)) do
+    local kind, replica, route, outcome = unpack(split(key))
+    if kind == REPLICA and not route then
+      failed[replica] = counts:get(key)
+    elseif kind == REPLICA then
+      sum[replica] = sum[replica] or {}
+      sum[replica][route] = sum[replica][route] or {}
+      sum[replica][route][outcome] = counts:get(key)
+    end
+  end
+  return sum, failed
 end
 
 return M

@@ -4,6 +4,7 @@ local choose = require 'choose'
 local direct = require 'direct'
 local live = require 'live'
 local requests = require 'request'
+local spread = require 'spread'
 local state = require 'state'
 
 local M = {}
@@ -68,8 +69,11 @@ local function recognise(request, path)
   request.direct = known.direct and path == '/v1/chat/completions'
     and (ngx.var.http_content_type or ''):lower():find('^%s*application/json') ~= nil
     and direct.allowed(text, found, past)
-  if not known.sticky then return nil end
-  return ngx.var.http_x_session_id or choose.conversation(text, found)
+  local several = state.replicas[known.engine]
+  if not known.sticky and not several then return nil end
+  local key = ngx.var.http_x_session_id or choose.conversation(text, found)
+  if several then request.key = key end
+  return known.sticky and key or nil
 end
 
 local function weigh(request, key)
@@ -82,19 +86,41 @@ local function weigh(request, key)
   return choose.side(request.weight, point, state.routes[request.route].kind)
 end
 
+-- The replica that takes it, and whether none can be reached. A check may name the one it asks.
+local function place(request, engine)
+  local peers = state.replicas[engine]
+  if not peers then return nil, shared:get('away' .. engine) end
+  local named = request.forced and ngx.var.http_x_migrate_replica
+  if named and peers.is[named] then return named end
+  return spread.choose(request, peers)
+end
+
 local function to_vllm(request)
   local route = state.routes[request.route]
   local guarded = route.failover ~= false and route.kind ~= 'embedding' and not request.forced
-  if guarded and shared:get('away' .. route.engine) then
+  local replica, away = place(request, route.engine)
+  if guarded and away then
     request.failover = true
     return live.enter(request)
   end
-  request.engine = route.engine
+  request.engine, request.replica = route.engine, replica
   request.side, request.via = 'vllm', request.direct and 'direct' or 'adapter'
   live.enter(request)
-  ngx.var.gw_engine = request.engine
+  ngx.var.gw_engine = replica or request.engine
   if request.via == 'adapter' then ngx.var.gw_route = request.route end
-  return ngx.exec('@' .. request.via .. (guarded and '' or '_only'))
+  if guarded then return ngx.exec('@' .. request.via) end
+  return ngx.exec('@' .. request.via .. (replica and not request.forced and '_spread' or '_only'))
+end
+
+-- Sends it to another replica, once; returns when there is none that may answer.
+local function ask_another(request, way)
+  if not request.replica or not spread.failed(request) then return end
+  local other = spread.other(request, state.replicas[request.engine])
+  if not other then return end
+  request.retried, request.replica = true, other
+  ngx.var.gw_engine = other
+  live.move(request, 'vllm')
+  return ngx.exec('@' .. request.via .. way)
 end
 
 -- Once per worker. A reload keeps the names that were resolved.
@@ -130,7 +156,7 @@ function M.forced(side)
   if side == 'ollama' then return live.enter(request) end
   if request.route then return to_vllm(request) end
   -- A check asks an engine about itself (/health, /v1/models): there is no model in the request to go by.
-  local engine = ngx.var.http_x_migrate_engine
+  local engine = ngx.var.http_x_migrate_replica or ngx.var.http_x_migrate_engine
   if engine and state.engines[engine] then
     request.side, request.via, request.engine = 'vllm', 'direct', engine
     live.enter(request)
@@ -145,13 +171,20 @@ end
 -- vLLM did not take it, and nothing was sent to the client: Ollama answers.
 function M.fall_back()
   local request = requests.current()
+  ask_another(request, '')
   local status = tostring(ngx.var.upstream_status):match('(%d+)%s*$')
-  if status == '504' and tostring(ngx.var.upstream_connect_time):match('%-%s*$') then
+  if not request.replica and status == '504' and tostring(ngx.var.upstream_connect_time):match('%-%s*$') then
     shared:set('away' .. request.engine, true, CIRCUIT_SECONDS)
   end
-  request.failover, request.via, request.engine = true, 'ollama', nil
+  request.failover, request.via, request.engine, request.replica = true, 'ollama', nil, nil
   ngx.var.gw_route, ngx.var.gw_engine = '', ''
   live.move(request, 'ollama')
+end
+
+-- The same where Ollama may not answer: another replica may, and its word is the last.
+function M.another()
+  ask_another(requests.current(), '_only')
+  return ngx.exec('@unavailable')
 end
 
 -- vLLM found fault with a body that Ollama might accept: the adapter decides.

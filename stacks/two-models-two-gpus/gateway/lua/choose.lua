@@ -1,33 +1,15 @@
 -- Which side a request takes. A key has a fixed point on the scale 0..100 and goes to vLLM when the
 -- weight lies above it, so raising a weight only ever moves keys to vLLM, lowering it only back.
-local bit = require 'bit'
 local body = require 'body'
+local hash = require 'hash'
 
 local M = {}
 
 local PREFIX = 4096   -- bytes of a conversation's beginning that identify it
 local MOD = 4294967296
 
--- h * (2^24 + 403) modulo 2^32, in parts that a double holds exactly
-local function fnv_step(h, b)
-  h = bit.bxor(h, b) % MOD
-  return (h * 403 + bit.lshift(h, 24) % MOD) % MOD
-end
-
-local function mix(h, shift, factor)
-  h = bit.bxor(h, bit.rshift(h, shift)) % MOD
-  local high, low = math.floor(h / 65536), h % 65536
-  return ((high * factor % 65536) * 65536 + low * factor) % MOD
-end
-
 -- A point in [0, 100) that depends on nothing but the text.
-function M.point(text)
-  local h = 2166136261
-  for i = 1, #text do h = fnv_step(h, text:byte(i)) end
-  h = mix(mix(h, 16, 0x7feb352d), 15, 0x846ca68b)
-  h = bit.bxor(h, bit.rshift(h, 16)) % MOD
-  return h / MOD * 100
-end
+function M.point(text) return hash.hash(text) / MOD * 100 end
 
 -- `point` in [0, 100). An embedding route is never split: vectors of two engines do not mix.
 function M.side(weight, point, kind)

@@ -1,6 +1,7 @@
 -- The control door: weights, lease, hold, status and the log.
 local cjson = require 'cjson.safe'
 local live = require 'live'
+local spread = require 'spread'
 local state = require 'state'
 local weights = require 'weights'
 
@@ -9,6 +10,7 @@ local M = {}
 local shared = ngx.shared.gateway
 local LOG_PAGE = 4194304   -- bytes of the log per answer
 local HOLD_MOST = 600      -- seconds; clients give up sooner
+local OUT_MOST = 600       -- seconds; whoever takes a replica out says so again
 
 local function answer(status, value)
   ngx.status = status
@@ -87,6 +89,18 @@ local function set_hold()
   answer(200, { on = asked.on })
 end
 
+-- 0 seconds let the replica come back. One engine alone is no replica: that is what weights are for.
+local function take_out()
+  local asked = payload()
+  local seconds = asked and tonumber(asked.seconds)
+  if not seconds or seconds < 0 or seconds > OUT_MOST or not spread.known(asked.replica) then
+    return answer(400, { error = 'replica: one of several, and seconds: from 0 to ' .. OUT_MOST .. ' are needed' })
+  end
+  local kept, why = spread.take_out(asked.replica, seconds)
+  if not kept then return answer(500, { error = tostring(why) }) end
+  answer(200, { replica = asked.replica, seconds = seconds })
+end
+
 local function status()
   local now, all = state.now(), {}
   for route in pairs(state.routes) do all[route] = now.weights[route] or 0 end
@@ -98,6 +112,7 @@ local function status()
     by = now.by or cjson.null, changed = now.changed or cjson.null,
     hold = { on = held, ['until'] = held and hold or cjson.null, waiting = shared:get('held') or 0 },
     lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
+    replicas = spread.status(),
   })
 end
 
@@ -120,6 +135,7 @@ end
 local DOORS = {
   ['GET /control/status'] = status, ['GET /control/log'] = log_page, ['POST /control/weights'] = set_weights,
   ['POST /control/lease'] = set_lease, ['POST /control/hold'] = set_hold,
+  ['POST /control/replica'] = take_out,
 }
 
 function M.serve()
