@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import savedplan
+from orchestrator.commands.plan_memory import memory_lines
 from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, gpulines, outlook
 from orchestrator.decide import notice as notes
-from orchestrator.decide.budget import Proof
-from orchestrator.decide.catalog import load
-from orchestrator.decide.chosen import chosen_lines
 from orchestrator.decide.handover import handover_lines
-from orchestrator.decide.hostmemory import Wish, host_budget
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
@@ -84,7 +81,7 @@ def report(shown: Shown) -> str:
         why=tuple(f"[{one.evidence}] {one.text}{f' -> {one.points}' if one.points else ''}"
                   for one in planned.verdict.reasons),
         where=(*_routes(spec, planned.proposal), *(f"on the Hub: {line}" for line in shown.hub)),
-        vram=tuple(_memory(planned, facts)),
+        vram=tuple(memory_lines(planned, facts)),
         clients=tuple(outlook.clients(spec, facts)),
         time=tuple(eta.lines(times(planned))),
         back=tuple(outlook.way_back(spec)),
@@ -137,28 +134,6 @@ def _headline(planned: Planned) -> str:
     if planned.rehearsal:
         return f"A rehearsal with vLLM's CPU build. Without it: {said}"
     return f"{said}. Planned all the same: --force, and the journal says so" if planned.forced else said
-
-
-def _memory(planned: Planned, facts: Facts) -> list[str]:
-    sums = planned.sums
-    if sums is None:
-        return []
-    spec, proposal = planned.spec, planned.proposal
-    assert spec is not None
-    why = chosen_lines(spec, facts, load(), sums, proposed=proposal is not None)
-    # What the lines above say of an engine needs no note.
-    said = [note for note in (proposal.notes if proposal else ())
-            if not (why and note.startswith(("context ", "max_num_seqs ")))]  # fmt: skip
-    return [*sums.report().splitlines(), *why, *_host(sums, facts, spec), *(f"note: {note}" for note in said)]
-
-
-def _host(sums: Proof, facts: Facts, spec: Spec) -> list[str]:
-    asks = {share.ask.name: share.ask for budget in sums.budgets for share in budget.shares}
-    if not asks:
-        return []
-    wishes = [Wish(ask) for ask in asks.values() for _ in range(spec.engines[ask.name].replicas)]
-    found = host_budget(facts.host, tuple(wishes))
-    return [str(found), *(f"does not fit: {one}" for one in found.problems), *found.warnings]
 
 
 def _left(spec: Spec, proposal: Proposal | None) -> list[str]:
