@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from orchestrator.clients.docker import Docker, ollama_port
 from orchestrator.console import Console
 from orchestrator.decide import evidence
-from orchestrator.decide.gpuflag import parse_gpus
+from orchestrator.decide.gpuflag import parse_all
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Happening, Kind
-from orchestrator.facts import Facts, Gpu, OllamaFacts, Traffic
+from orchestrator.facts import Facts, OllamaFacts, Traffic
 from orchestrator.observe import accesslog, factsfile, scan, volume, watch, world
 from orchestrator.spec import Spec
 from orchestrator.spec_types import seconds
@@ -52,7 +52,7 @@ def look(console: Console, sources: Sources, docker: Docker, written: Spec | Non
     else:
         facts = world.look(sources.ollama or (written.ollama.url if written else None), docker)
     if sources.gpus:
-        facts = replace(facts, gpus=_gpus(sources.gpus), gpu_problem="")
+        facts = replace(facts, gpus=parse_all(sources.gpus), gpu_problem="")
     if sources.scan:
         facts = _callers(console, sources.scan, facts)
     return replace(facts, traffic=_traffic(console, sources, facts, docker))
@@ -73,13 +73,6 @@ def _stopped(console: Console, path: Path, docker: Docker) -> Facts:
         console.emit(Happening(Kind.WARN, "volume", problem))
     ollama = OllamaFacts(url="http://127.0.0.1:11434", version="", models=models)
     return replace(world.machine(docker), ollama=ollama)
-
-
-def _gpus(texts: tuple[str, ...]) -> tuple[Gpu, ...]:
-    found: list[Gpu] = []
-    for text in texts:
-        found += parse_gpus(text, len(found))
-    return tuple(found)
 
 
 def _apart(sources: Sources) -> None:
