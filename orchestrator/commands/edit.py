@@ -6,20 +6,23 @@ import dataclasses
 from contextlib import suppress
 
 from orchestrator import plan as plans
-from orchestrator.commands.session import Session, gateway_of, know, open_journal
+from orchestrator.commands.session import Session, context_of, gateway_of, know, open_journal
+from orchestrator.console import Console
 from orchestrator.errors import GateRefused, Inconclusive, MigrateError
 from orchestrator.events import Happening, Kind
 from orchestrator.facts import Facts
 from orchestrator.journal import Journal
 from orchestrator.names import canonical
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, Step
 from orchestrator.plan.edits import Change, Deployed, between, changes
+from orchestrator.plan.up import FIRST, THEN
 from orchestrator.runner import run_plan
 from orchestrator.spec import Spec
 from orchestrator.state import StackState
+from orchestrator.steps import Context
 from orchestrator.steps.lease import approved_of, held
 from orchestrator.steps.registry import build
-from orchestrator.stop import Interrupted
+from orchestrator.stop import Interrupted, Stop
 from orchestrator.workspace import Workspace
 
 
@@ -49,6 +52,30 @@ def deployed(
             now = gateway.status().weights
             weights = {model: min(weight, now.get(model, 0.0)) for model, weight in weights.items()}
     return Deployed(space.deployed(), weights, held(journal), _gone(whole, facts))
+
+
+def plan_up(console: Console, space: Workspace, spec: Spec, journal: Journal, before: Deployed) -> Plan:
+    """Return the steps of `up`: for `plan`, which prints them, and for `up`, which runs them.
+
+    Of a stack that serves, the world is asked which of them are done already.
+    """
+    states = journal.states()
+    whole = plans.plan_up(spec, states, before)
+    if before.spec is None:
+        return whole
+    context = context_of(space, spec, journal, console.emit, Stop(console.emit))
+    settled = frozenset(str(step) for step in whole.steps if _settled(context, step))
+    return plans.plan_up(spec, states, dataclasses.replace(before, settled=settled))
+
+
+def _settled(context: Context, step: Step) -> bool:
+    """Whether a step is done already; what cannot be told, for Docker is away, is not."""
+    if step.kind not in (*FIRST, *THEN):
+        return False
+    try:
+        return build(step, context).already_done()
+    except MigrateError:
+        return False
 
 
 def found(spec: Spec, journal: Journal, before: Deployed) -> list[Change]:

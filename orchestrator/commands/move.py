@@ -23,7 +23,7 @@ from orchestrator.plan.edits import Deployed, evidence_digest
 from orchestrator.savedplan import SavedPlan
 from orchestrator.state import EngineState, StackState
 from orchestrator.steps.edit import gates_of
-from orchestrator.steps.lease import Lease, standing
+from orchestrator.steps.lease import Lease, held, standing
 from orchestrator.steps.takeover import preflight, settle
 
 
@@ -60,7 +60,7 @@ def up(
 
 def _plan_up(session: Session) -> tuple[Plan, Deployed]:
     before = edit.deployed(session.space, session.spec, session.journal)
-    return plans.plan_up(session.spec, session.journal.states(), before), before
+    return edit.plan_up(session.console, session.space, session.spec, session.journal, before), before
 
 
 def cutover(
@@ -190,7 +190,7 @@ def _show(console: Console, plan: Plan) -> int:
 
 def _done(console: Console, session: Session, text: str, *, undo: str = "", follow: bool = True) -> int:
     states = session.journal.states()
-    after = plans.next_command(session.spec, states) if follow else ""
+    after = plans.next_command(session.spec, states, owed=bool(held(session.journal))) if follow else ""
     lines = [f"✓ {text}"]
     if after or undo:
         parts = [f"next: {after}" if after else "", f"undo: {undo}" if undo and "undo" not in after else ""]

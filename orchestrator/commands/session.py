@@ -13,7 +13,7 @@ from orchestrator.clients.docker import Compose, Docker
 from orchestrator.clients.gateway import Gateway
 from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError, UsageError
-from orchestrator.events import Happening, Kind
+from orchestrator.events import Emit, Happening, Kind
 from orchestrator.flags import Common
 from orchestrator.journal import Journal
 from orchestrator.plan import Plan, Step
@@ -66,6 +66,22 @@ def compose_of(space: Workspace, spec: Spec, docker: Docker) -> Compose:
     return docker.compose(f"migrate-{spec.name}", space.dir, files)
 
 
+def context_of(space: Workspace, spec: Spec, journal: Journal, emit: Emit, stop: Stop) -> Context:
+    """Return what the steps of a stack work with."""
+    docker = Docker()
+    return Context(
+        spec=spec,
+        dir=space.dir.resolve(),
+        docker=docker,
+        compose=compose_of(space, spec, docker),
+        gateway=gateway_of(space, spec),
+        journal=journal,
+        emit=emit,
+        stop=stop,
+        facts=space.facts(),
+    )
+
+
 class Session:
     """One run of one command on one stack."""
 
@@ -76,18 +92,7 @@ class Session:
         self.journal = open_journal(self.space, self.spec, create=False)
         self.stop = Stop(console.emit)
         self.yes = yes
-        docker = Docker()
-        self.context = Context(
-            spec=self.spec,
-            dir=self.space.dir.resolve(),
-            docker=docker,
-            compose=compose_of(self.space, self.spec, docker),
-            gateway=gateway_of(self.space, self.spec),
-            journal=self.journal,
-            emit=self._emit,
-            stop=self.stop,
-            facts=self.space.facts(),
-        )
+        self.context = context_of(self.space, self.spec, self.journal, self._emit, self.stop)
 
     def require_docker(self) -> None:
         """Raise what is wrong with Docker before a command that needs it begins; shifting traffic does not."""

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator import plan as plans
 from orchestrator.clients.docker import Docker
 from orchestrator.clients.gateway import GatewayStatus
+from orchestrator.commands import edit
 from orchestrator.commands.session import clock, compose_of, gateway_of, open_journal, workspace
 from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError, UsageError
@@ -15,6 +16,7 @@ from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
 from orchestrator.spec import Spec
 from orchestrator.state import EngineState, RouteState, StackState, States
+from orchestrator.steps.lease import held
 from orchestrator.workspace import Workspace
 
 # The words of the four commands, for the state a route is in.
@@ -37,10 +39,12 @@ def status(console: Console, common: Common, *, exit_code: bool) -> int:
     space = workspace(common)
     spec = space.spec()
     journal = open_journal(space, spec, create=False)
+    whole = edit.running_spec(space, spec, journal)     # a route that an edit took out serves until `up`
     states = journal.states()
-    gateway, problem = _gateway(space, spec)
+    gateway, problem = _gateway(space, whole)
+    owed = held(journal)
     health = _health(spec, states)
-    routes = [_route(model, spec, states, gateway, health) for model in spec.routes]
+    routes = [_route(model, whole, states, gateway, health) for model in whole.routes]
     unhealthy = [name for name, word in health.items() if word not in ("healthy", "running", "absent", "stopped")]
     data: dict[str, Any] = {
         "stack": spec.name,
@@ -53,7 +57,7 @@ def status(console: Console, common: Common, *, exit_code: bool) -> int:
                     "lease": gateway.lease.model_dump() if gateway and gateway.lease else None},
         "health": health,
         "routes": routes,
-        "next": plans.next_command(spec, states),
+        "next": plans.next_command(spec, states, owed=bool(owed)),
         "last_verdict": _last_verdict(journal.entries("verdict")),
     }
     console.answer(_text(data, states), data)

@@ -25,13 +25,15 @@ _SECTIONS = {"parity": "parity", "vectors": "parity", "load": "load"}
 class Deployed:
     """What runs: the spec of the last `up`, weights in effect, and those that an unfinished edit owes (percent).
 
-    `gone`: routes whose model Ollama does not have any more; they cannot be sent back there.
+    `gone`: routes whose model Ollama does not have any more; they cannot be sent back there. `settled`: steps, as
+    `str(step)`, that a look at the world found done already.
     """
 
     spec: Spec | None = None
     weights: dict[str, float] = field(default_factory=dict)
     held: dict[str, float] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
+    settled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

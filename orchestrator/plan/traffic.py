@@ -98,8 +98,10 @@ def plan_down(spec: Spec, states: States, *, volumes: bool) -> Plan:
     return Plan("down", spec.name, tuple(steps))
 
 
-def next_command(spec: Spec, states: States) -> str:
-    """Return what an operator would run next."""
+def next_command(spec: Spec, states: States, *, owed: bool = False) -> str:
+    """Return what an operator would run next; `owed`: an edit has not yet given back the weight it took away."""
+    if owed:
+        return "migrate up (it goes on with the edit; to stay on Ollama: migrate rollback)"
     moving = [states.routes[model] for model in spec.migrating()]
     if not moving:
         return "migrate plan"

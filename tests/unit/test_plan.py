@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestrator import errors
 from orchestrator import plan as plans
 from orchestrator.errors import MigrateError
+from orchestrator.plan.edits import Deployed, between
 from orchestrator.spec import parse_spec
 from orchestrator.state import SHIFTABLE, EngineState, RouteState, StackState, States
 
@@ -31,10 +32,15 @@ def read():
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         for case in data["cases"]:
             base = laid_over(data["spec"], case.get("change", {}))
+            if case.get("deployed", data.get("deployed")):
+                case.setdefault("settled", data.get("settled", []))
+                case["before"] = laid_over(data["spec"], case.get("was", {}))
             yield pytest.param(parse_spec(yaml.safe_dump(base, sort_keys=False)), case, id=f"{path.stem}: {case['name']}")
 
 
 def states_of(spec, case):
+    if "before" in case:
+        spec = between(parse_spec(yaml.safe_dump(case["before"], sort_keys=False)), spec)
     routes = {m: RouteState.PLANNED if r.engine else RouteState.STAYS for m, r in spec.routes.items()}
     routes |= {model: RouteState(word) for model, word in case.get("routes", {}).items()}
     engines = dict.fromkeys(spec.engines, EngineState.ABSENT)
@@ -42,11 +48,23 @@ def states_of(spec, case):
     return States(StackState(case.get("stack", "planned")), routes, engines, {})
 
 
+def deployed(case):
+    if "before" not in case:
+        return None
+    weights, held = ({model: float(weight) for model, weight in case.get(key, {}).items()} for key in ("weights", "held"))
+    before = parse_spec(yaml.safe_dump(case["before"], sort_keys=False))
+    return Deployed(before, weights, held, tuple(case.get("gone", ())),
+                    frozenset(case.get("settled", ())))  # fmt: skip
+
+
 def make(spec, case):
     states, models = states_of(spec, case), tuple(case.get("models", ()))
     match case["command"]:
         case "up":
-            return plans.plan_up(spec, states)
+            return plans.plan_up(spec, states, deployed(case))
+        case "undo":
+            before = deployed(case)
+            return plans.plan_back(spec, before.spec, states, before.held)
         case "cutover":
             approved = {model: float(weight) for model, weight in case.get("approved", {}).items()}
             return plans.plan_cutover(spec, states, approved, models, float(case.get("to", 100)))
