@@ -14,6 +14,7 @@ from orchestrator.decide import startup
 from orchestrator.errors import MigrateError, WrongState
 from orchestrator.events import Kind
 from orchestrator.plan.edits import engine_digest
+from orchestrator.render import engine_services
 from orchestrator.state import EngineState, Event, RouteState, StackState
 from orchestrator.steps import Context
 from orchestrator.stop import poll
@@ -122,12 +123,15 @@ class StartService:
 
 
 class StartEngine:
-    """Starts one vLLM and waits until it serves, telling its phase; knows the common failures by their text."""
+    """Starts one vLLM and waits until it serves, telling its phase; knows the common failures by their text.
+
+    The first of several replicas goes ahead: it fetches and compiles what the others then find.
+    """
 
     def __init__(self, context: Context, name: str) -> None:
         self.context = context
         self.name = name
-        self.service = f"vllm-{name}"
+        self.services = tuple(engine_services(context.spec, name))
         self._began = time.monotonic()
 
     def already_done(self) -> bool:
@@ -137,41 +141,48 @@ class StartEngine:
             states.engines.get(self.name) is EngineState.READY
             and last
             and last.data.get("digest") == self._digest()
-            and is_up(container_of(self.context, self.service))
+            and all(is_up(container_of(self.context, service)) for service in self.services)
             and all(states.routes[model] is not RouteState.PLANNED for model in self._models())
         )
 
     def do(self) -> dict[str, Any]:
         self._carries_nothing()
         self.context.journal.move("engine", self.name, Event.STARTED)
-        self.context.compose.up([self.service], no_deps=True)
-        timeout = self.context.spec.engines[self.name].start_timeout
-        found = poll(self._ready, timeout, self.context.stop, every_s=0.5)
-        if found is None:
-            raise MigrateError(
-                f"vLLM ({self.name}) was not ready after {timeout:.0f} s; last: {self._phase()}",
-                evidence="\n".join(startup.telling(self._lines())),
-                hint=f"raise engines/{self.name}/start_timeout, then run migrate up again",
-            )
+        found = self._start(self.services[:1])
+        if len(self.services) > 1:
+            self._start(self.services[1:])
         self.context.journal.append("engine", self.name, "ready", {"digest": self._digest(), "container": found.id})
         self.context.journal.move("engine", self.name, Event.READY)
         for model in self._models():
             if self.context.journal.states().routes[model] not in (RouteState.SHIFTING, RouteState.CUT_OVER):
                 self.context.journal.move("route", model, Event.READY)
-        return {"text": "serving"}
+        return {"text": "serving" if len(self.services) == 1 else f"{len(self.services)} replicas are serving"}
+
+    def _start(self, services: tuple[str, ...]) -> ContainerFacts:
+        self.context.compose.up(services, no_deps=True)
+        timeout = self.context.spec.engines[self.name].start_timeout
+        found = poll(lambda: self._ready(services), timeout, self.context.stop, every_s=0.5)
+        if found is None:
+            late = next((one for one in services if self._waits(one)), services[0])
+            raise MigrateError(
+                f"vLLM ({self._called(late)}) was not ready after {timeout:.0f} s; last: {self._phase(late)}",
+                evidence="\n".join(startup.telling(self._lines(late))),
+                hint=f"raise engines/{self.name}/start_timeout, then run migrate up again",
+            )
+        return found
 
     def undo(self) -> None:
         """Stop it: one that fails would restart for ever and hold the GPU."""
-        self.context.compose.stop(self.service, grace_s=10)
+        self.context.compose.stop(*self.services, grace_s=10)
         self.context.journal.move("engine", self.name, Event.STOPPED)
 
     def _carries_nothing(self) -> None:
         """Refuse to re-create an engine under its clients' hands; one that is down has none."""
         states = self.context.journal.states().routes
         live = [model for model in self._models() if states[model] in (RouteState.SHIFTING, RouteState.CUT_OVER)]
-        found = container_of(self.context, self.service)
+        up = any(is_up(container_of(self.context, service)) for service in self.services)
         last = self.context.journal.last("engine", self.name)
-        if live and is_up(found) and last and last.data.get("digest") != self._digest():
+        if live and up and last and last.data.get("digest") != self._digest():
             raise WrongState(
                 f"vLLM ({self.name}) carries traffic of {', '.join(live)} and its part of migrate.yaml has changed",
                 hint="run migrate rollback first, then migrate up",
@@ -180,22 +191,37 @@ class StartEngine:
     def _models(self) -> list[str]:
         return [model for model, route in self.context.spec.migrating().items() if route.engine == self.name]
 
-    def _ready(self) -> ContainerFacts | None:
-        found = container_of(self.context, self.service)
-        if found and found.status in ("exited", "dead", "restarting"):
-            raise self._failed(found)
-        text = self._phase() or "starting"
-        if found and (is_up(found) or (text == "ready" and probe(self.context, found))):
-            return found
-        waited = f"{text}, {time.monotonic() - self._began:.0f} s"
-        self.context.say(f"start-engine {self.name}", waited, Kind.WAIT, reason=text)
-        return None
+    def _ready(self, services: tuple[str, ...]) -> ContainerFacts | None:
+        """Return the first container once all of them serve."""
+        for service in services:
+            found = container_of(self.context, service)
+            if found and found.status in ("exited", "dead", "restarting"):
+                raise self._failed(found)
+        for service in services:
+            text = self._waits(service)
+            if text:
+                which = f"{self._called(service)}: " if len(self.services) > 1 else ""
+                waited = f"{which}{text}, {time.monotonic() - self._began:.0f} s"
+                self.context.say(f"start-engine {self.name}", waited, Kind.WAIT, reason=f"{which}{text}")
+                return None
+        return container_of(self.context, services[0])
 
-    def _phase(self) -> str:
-        return startup.phase(self._lines())
+    def _waits(self, service: str) -> str:
+        """Return the phase of one that does not serve yet; empty when it does."""
+        found = container_of(self.context, service)
+        if is_up(found):
+            return ""
+        phase = self._phase(service)
+        return "" if found and phase == "ready" and probe(self.context, found) else phase or "starting"
 
-    def _lines(self) -> list[str]:
-        found = container_of(self.context, self.service)
+    def _called(self, service: str) -> str:
+        return service.removeprefix("vllm-")
+
+    def _phase(self, service: str) -> str:
+        return startup.phase(self._lines(service))
+
+    def _lines(self, service: str) -> list[str]:
+        found = container_of(self.context, service)
         if not found:
             return []
         return self.context.docker.logs(found.id, since=found.started_at, tail=400)
@@ -205,9 +231,9 @@ class StartEngine:
         lines = self.context.docker.logs(found.id, tail=400)
         failure = startup.explain(lines, self.name)
         what = failure.what if failure else f"it ended with code {found.exit_code}"
-        advice = failure.advice if failure else f"look at its log: migrate logs {self.service}"
+        advice = failure.advice if failure else f"look at its log: migrate logs {found.service}"
         return MigrateError(
-            f"vLLM ({self.name}) did not start: {what}",
+            f"vLLM ({self._called(found.service)}) did not start: {what}",
             evidence="\n".join(startup.telling(lines)),
             hint=f"{advice}; then run migrate up again",
         )
@@ -224,13 +250,13 @@ class StopEngine:
         self.name = name
 
     def already_done(self) -> bool:
-        found = container_of(self.context, f"vllm-{self.name}")
-        return not (found and (found.running or found.status == "restarting"))
+        found = [container_of(self.context, service) for service in engine_services(self.context.spec, self.name)]
+        return not any(one and (one.running or one.status == "restarting") for one in found)
 
     def do(self) -> dict[str, Any]:
         drain = self.context.spec.engines[self.name].drain
         left = poll(self._drained, drain, self.context.stop)
-        self.context.compose.stop(f"vllm-{self.name}")
+        self.context.compose.stop(*engine_services(self.context.spec, self.name))
         self.context.journal.move("engine", self.name, Event.STOPPED)
         for model, route in self.context.spec.migrating().items():
             if route.engine == self.name:

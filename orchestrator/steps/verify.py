@@ -129,10 +129,23 @@ class Health(Gate):
         return [model for model, route in self.context.spec.migrating().items() if route.engine == self.target]
 
     def judge(self) -> Verdict:
+        """Ask every replica; the first that fails is the verdict."""
+        replicas = self.context.spec.replicas(self.target)
+        found = {one: self._judge(one, alone=len(replicas) == 1) for one in replicas}
+        failed = next((one for one in replicas if not found[one].passed), None)
+        verdict = found[failed or self.target]
+        if len(replicas) == 1:
+            return verdict
+        which = f"replica {failed}: " if failed else f"each of {len(replicas)} replicas "
+        evidence = {one: each.evidence for one, each in found.items()}
+        return Verdict(self.check, self.target, verdict.result, which + verdict.summary, {"replicas": evidence})
+
+    def _judge(self, replica: str, *, alone: bool) -> Verdict:
         engine = self.context.spec.engines[self.target]
         side = self._side("vllm")
+        headers = side.headers if alone else {**side.headers, "X-Migrate-Replica": replica}
         names = served_names(self.context.spec, self.target)
-        with OpenAI(side.base_url, headers=side.headers) as client:
+        with OpenAI(side.base_url, headers=headers) as client:
             return check_health(
                 client, engine.repo, names, target=self.target,
                 kind="embedding" if engine.task == "embed" else "generate",
