@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from orchestrator.decide.catalog import Catalog
 from orchestrator.decide.mapping import Mapping
-from orchestrator.decide.options import ways
+from orchestrator.decide.options import floor, ways
 from orchestrator.decide.vram import minimum_capability
 from orchestrator.facts import Facts
 from orchestrator.spec import Spec
@@ -14,7 +14,7 @@ from orchestrator.spec import Spec
 
 def of_models(mappings: Iterable[Mapping]) -> float | None:
     """Return the least that any of these models can be served with; None where none has weights."""
-    floors = [floor for one in mappings if one.repo for *_, floor in ways(one)]
+    floors = [floor(way) for one in mappings if one.repo for way in ways(one)]
     return min(floors, default=None)
 
 

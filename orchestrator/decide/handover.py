@@ -14,6 +14,7 @@ from orchestrator.decide.budget import pinned_bytes
 from orchestrator.decide.catalog import Catalog
 from orchestrator.decide.mapping import Mapping
 from orchestrator.decide.placement import Placed, place
+from orchestrator.decide.readings import number
 from orchestrator.decide.search import Wanted
 from orchestrator.decide.vram import SPARE, gib, others_on, spread
 from orchestrator.facts import Facts
@@ -63,16 +64,21 @@ def handover(
     others = others_on(facts.gpus, facts.ollama.loaded)
     for gpu, held in (taken or {}).items():
         others[gpu] = others.get(gpu, 0) + held
-    for length in wanted.contexts():
+
+    def both(length: int) -> Handover | None:
         size, _ = pinned_bytes(names, facts, catalog, length, today.parallel(facts))
         found = place([mapping], facts.gpus, others, 0, context=length, max_num_seqs=wanted.sequences)
-        rest = place([], facts.gpus, others, size, context=length)
-        if found.placed and rest.home:
-            one = found.placed[0]
-            alone = tuple(str(budget) for budget in found.budgets if budget.gpu in one.gpus)
-            kept = tuple(str(budget) for budget in rest.budgets if budget.gpu in rest.home)
-            return _told(one, length, alone, (kept, rest.home, size), facts, needs or Needs())
-    return None
+        rest = place([], facts.gpus, others, size, context=length) if found.placed else None
+        if rest is None or not rest.home:
+            return None
+        one = found.placed[0]
+        alone = tuple(str(budget) for budget in found.budgets if budget.gpu in one.gpus)
+        kept = tuple(str(budget) for budget in rest.budgets if budget.gpu in rest.home)
+        return _told(one, length, alone, (kept, rest.home, size), facts, needs or Needs())
+
+    lengths = list(wanted.contexts())
+    last = both(lengths[-1])        # what the shortest context does not allow, a longer one does not
+    return next(found for length in lengths if (found := both(length))) if last else None
 
 
 def _told(
@@ -80,7 +86,7 @@ def _told(
     facts: Facts, needs: Needs,
 ) -> Handover:  # fmt: skip
     kept, home, size = rest
-    running = facts.traffic.latency.p99 or 0.0
+    running = number(facts.traffic.latency.p99) or 0.0
     start = eta.engine_start([one.share.weights * one.share.ask.tensor_parallel])
     load = eta.ollama_start(size)
     settle = eta.SETTLE
@@ -98,8 +104,8 @@ def patience(facts: Facts, needs: Needs) -> tuple[float, str]:
     """Return how long clients wait for an answer, in seconds, and how that is known."""
     if needs.client_timeout is not None:
         return needs.client_timeout, "needs.client_timeout, as stated"
-    longest = facts.traffic.latency.peak
-    if longest and math.isfinite(longest) and longest > PATIENCE:
+    longest = number(facts.traffic.latency.peak)
+    if longest and longest > PATIENCE:
         return longest, f"the longest answer in {facts.traffic.origin or 'the log'}: somebody waited for it"
     return PATIENCE, "assumed: 30 s is a common timeout (cited, S3); needs: {client_timeout: 10m} says otherwise"
 

@@ -10,7 +10,7 @@ from orchestrator.decide.mapping import Mapping
 from orchestrator.decide.options import published
 from orchestrator.decide.placement import Placement
 from orchestrator.decide.recipe import recipe, target
-from orchestrator.decide.search import Wanted, search
+from orchestrator.decide.search import CONTEXTS, Wanted, search
 from orchestrator.decide.vram import family, gib
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical, slug
@@ -103,22 +103,33 @@ def _turns(found: Handover | None) -> str:
 
 def smaller_ollama(one: Mapping, primary: list[Mapping], world: World) -> str:
     """Say which smaller quantisation of Ollama's copies would make room for this engine, with bytes."""
-    models = [model for model in world.facts.ollama.models if canonical(model.name) in set(map(canonical, world.names))]
-    for length in (world.wanted.context, min(4096, world.wanted.context)):
-        asked = replace(world.wanted, context=length)
-        for quant in _QUANTS:
-            shrunk = {model.name: _as(model, quant, world.catalog) for model in models}
-            smaller = [model for model in models if shrunk[model.name].size < model.size]
-            if not smaller:
-                continue
-            found, fits = search(primary, world.names, world.facts, world.catalog, asked, sized=_sized(world, shrunk))
-            if one.model not in found.refused and fits == length:
-                parts = ", ".join(f"{model.name} {gib(shrunk[model.name].size)} instead of {gib(model.size)}"
-                                  for model in smaller)  # fmt: skip
-                poor = ", but below 4 bits answers get worse" if (world.catalog.quants[quant][0] or 8) < _POOR else ""
-                what = f"Ollama's copies at {quant} ({parts}), where its library has them{poor}"
-                return f"Would help: {what}: then {length} tokens fit."
-    return "No smaller quantisation on Ollama's side makes enough room."
+    pinned = set(map(canonical, world.names))
+    models = [model for model in world.facts.ollama.models if canonical(model.name) in pinned]
+    shortest = min(CONTEXTS[-1], world.wanted.context)
+    tries = [(length, quant) for length in dict.fromkeys((world.wanted.context, shortest)) for quant in _QUANTS]
+    # The least first: where that does not help, nothing does.
+    if not _helps(one, primary, world, models, shortest, _QUANTS[-1]):
+        return "No smaller quantisation on Ollama's side makes enough room."
+    for length, quant in tries:
+        if smaller := _helps(one, primary, world, models, length, quant):
+            parts = ", ".join(f"{new.name} {gib(new.size)} instead of {gib(old.size)}" for old, new in smaller)
+            poor = ", but below 4 bits answers get worse" if (world.catalog.quants[quant][0] or 8) < _POOR else ""
+            what = f"Ollama's copies at {quant} ({parts}), where its library has them{poor}"
+            return f"Would help: {what}: then {length} tokens fit."
+    return ""
+
+
+def _helps(
+    one: Mapping, primary: list[Mapping], world: World, models: list[Model], length: int, quant: str
+) -> list[tuple[Model, Model]]:
+    """Return the copies that get smaller (old, new) where that makes room for `one`; empty where it does not."""
+    shrunk = {model.name: _as(model, quant, world.catalog) for model in models}
+    smaller = [(model, shrunk[model.name]) for model in models if shrunk[model.name].size < model.size]
+    if not smaller:
+        return []
+    asked = replace(world.wanted, context=length, shortest=length)
+    found, _ = search(primary, world.names, world.facts, world.catalog, asked, sized=_sized(world, shrunk))
+    return [] if one.model in found.refused else smaller
 
 
 def _as(model: Model, quant: str, catalog: Catalog) -> Model:

@@ -17,6 +17,9 @@ FP8_CACHE = 8.9         # compute capability from which vLLM's own kernels read 
 _FEW = 4
 
 
+Way = tuple[str, str, str]      # repository, scheme, flag
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One way. `flag`: vLLM's --quantization where 16-bit weights are quantised while they load, else empty."""
@@ -57,31 +60,30 @@ def options(mapping: Mapping, site: Site, length: int, max_num_seqs: int) -> Ite
     """Yield ways to run a model: own GPU before a shared one, less loss before more, quantised on load last."""
     ask = Ask(mapping.model, mapping.numbers, mapping.scheme, mapping.task, length, max_num_seqs, shape=mapping.shape)
     apart = [gpu for gpu in site.gpus if gpu not in site.home]
+    known = {gpu.compute_capability: ways(mapping, gpu.compute_capability, site.start) for gpu in site.gpus.values()}
+    every = [one for one in ways(mapping, None, site.start) if any(one in found for found in known.values())]
     for gpus, sharing in ((apart, False), (list(site.gpus), True)):
-        for repo, scheme, flag, floor in ways(mapping, site.start):
-            able = [gpu for gpu in gpus if floor <= site.gpus[gpu].compute_capability]
-            able = [gpu for gpu in able if not flag or _makes(mapping, site.gpus[gpu], flag)]
+        for repo, scheme, flag in every:
+            able = [gpu for gpu in gpus if (repo, scheme, flag) in known[site.gpus[gpu].compute_capability]]
             for group in _groups(able, site, mapping):
                 if sharing and not set(group) & set(site.home):
                     continue
                 flight = default_batched_tokens(max(site.gpus[gpu].total for gpu in group))
                 base = replace(ask, scheme=scheme, tensor_parallel=len(group), batched_tokens=flight)
                 yield _said(Option(repo, scheme, group, base, (), flag), mapping, sharing=sharing)
-    yield from _lean(mapping, site, ask) if length <= LEAN_CONTEXT else ()
+    yield from _lean(mapping, site, ask, known) if length <= LEAN_CONTEXT else ()
 
 
-def _lean(mapping: Mapping, site: Site, ask: Ask) -> Iterator[Option]:
+def _lean(mapping: Mapping, site: Site, ask: Ask, known: dict[float, list[Way]]) -> Iterator[Option]:
     """Yield the last resorts: the smallest weights a GPU can run with an 8-bit cache, then without CUDA graphs."""
     few = min(_FEW, ask.max_num_seqs)
     for eager, seqs in dict.fromkeys(((False, ask.max_num_seqs), (True, ask.max_num_seqs), (True, few))):
-        for gpu in sorted(site.gpus, key=lambda gpu: gpu in site.home):
+        for gpu in sorted(_unlike(list(site.gpus), site), key=lambda gpu: gpu in site.home):
             have = site.gpus[gpu].compute_capability
-            able = [one for one in ways(mapping, site.start)
-                    if one[3] <= have and (not one[2] or _makes(mapping, site.gpus[gpu], one[2]))]  # fmt: skip
             cache = "fp8" if have >= FP8_CACHE and not ask.numbers.mla else "auto"
-            if not able or (cache == "auto" and not eager):
+            if not known[have] or (cache == "auto" and not eager):
                 continue
-            repo, scheme, flag, _ = max(able, key=lambda one: ORDER.index(family(one[1])))
+            repo, scheme, flag = max(known[have], key=lambda one: ORDER.index(family(one[1])))
             flight = default_batched_tokens(site.gpus[gpu].total)
             lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=seqs, batched_tokens=flight)
             told = " and ".join([*(["8-bit cache"] if cache == "fp8" else []), *(["no CUDA graphs"] if eager else [])])
@@ -90,19 +92,32 @@ def _lean(mapping: Mapping, site: Site, ask: Ask) -> Iterator[Option]:
             yield replace(one, why=(*one.why, told))
 
 
-def ways(mapping: Mapping, start: str = "bf16") -> list[tuple[str, str, str, float]]:
-    """Return (repository, scheme, flag, compute capability): as it is, one per smaller kind, then made on load."""
-    made = [(one.repo, one.scheme, one.flag) for capability in (8.0, 7.5) for one in online(mapping, capability)]
-    able = [*((repo, scheme, "") for repo, scheme in published(mapping)), *made]
-    small = [one for one in able if ORDER.index(family(one[1])) >= ORDER.index(start)]
-    found = small or [*able[: len(able) - len(made)][-1:], *made]
-    return [(*one, 7.5 if one[2] else minimum_capability(one[1])) for one in dict.fromkeys(found)]
+def ways(mapping: Mapping, capability: float | None = None, start: str = "bf16") -> list[Way]:
+    """Return (repository, scheme, flag): as it is, one per smaller kind, then made on load.
+
+    `capability`: only what such a GPU runs, and makes where nothing smaller is published that it runs.
+    """
+    ready = [(repo, scheme, "") for repo, scheme in published(mapping)]
+    if capability is None:
+        made = [(one.repo, one.scheme, one.flag) for least in (8.0, 7.5) for one in online(mapping, least)]
+    else:
+        ready = [one for one in ready if minimum_capability(one[1]) <= capability]
+        smaller = any(family(one[1]) != "bf16" for one in ready)
+        made = [] if smaller else [(one.repo, one.scheme, one.flag) for one in online(mapping, capability)]
+    able = [*ready, *made]
+    return [one for one in able if ORDER.index(family(one[1])) >= ORDER.index(start)] or [*ready[-1:], *made]
 
 
-def _makes(mapping: Mapping, gpu: Gpu, flag: str) -> bool:
-    """Tell whether this is what this GPU would make of 16-bit weights; nothing where smaller ones are published."""
-    usable = [one for one in published(mapping)[1:] if minimum_capability(one[1]) <= gpu.compute_capability]
-    return not usable and any(one.flag == flag for one in online(mapping, gpu.compute_capability))
+def floor(way: Way) -> float:
+    """Return the compute capability that a way needs."""
+    return (8.0 if way[2] == "fp8" else 7.5) if way[2] else minimum_capability(way[1])
+
+
+def _unlike(gpus: list[str], site: Site) -> list[str]:
+    """Return one of each kind of GPU, the first: what one cannot hold, its like cannot either."""
+    seen = {(site.gpus[gpu].total, site.gpus[gpu].compute_capability, site.room(gpu), gpu in site.home): gpu
+            for gpu in reversed(gpus)}  # fmt: skip
+    return list(reversed(seen.values()))
 
 
 def published(mapping: Mapping) -> list[tuple[str, str]]:
@@ -126,7 +141,7 @@ def _trust(repo: str, scheme: str, own: str) -> tuple[int, int]:
 def _groups(able: list[str], site: Site, mapping: Mapping) -> list[tuple[str, ...]]:
     """Return single GPUs, the roomiest first, then sets of equal whole GPUs for tensor parallelism (never MIG)."""
     roomy = sorted(able, key=lambda gpu: -site.room(gpu))
-    groups: list[tuple[str, ...]] = [(gpu,) for gpu in roomy]
+    groups: list[tuple[str, ...]] = [(gpu,) for gpu in _unlike(roomy, site)]
     heads = mapping.numbers.heads or 0
     for size in (2, 4, 8):
         unsplit = [gpu for gpu in roomy if not site.gpus[gpu].mig]

@@ -165,7 +165,7 @@ def _copied(one: Placed, board: _Board) -> Placed:
 def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> Placed | str:
     if not mapping.numbers.params_b or (mapping.kind == "generate" and not mapping.numbers.kv_token):
         return "its size is not known, so no memory can be promised; give gpus and kv_cache in migrate.yaml"
-    closest = ""
+    closest = None
     length = min(context, mapping.numbers.max_context or context)
     site = Site(board.gpus, board.home, board.room, board.start)
     for enough in (_ENOUGH, 0):
@@ -176,8 +176,8 @@ def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> P
             if share and share.sequences * length >= enough:
                 peak = one.loading + one.ask.context()
                 return Placed(mapping, one.repo, share, one.gpus, one.why, one.flag, loading=peak)
-            closest = _closest(one, total, room)
-    return f"{closest or 'no GPU here can run it (compute capability 7.5 or newer is needed)'}."
+            closest = (one, total, room)
+    return _closest(*closest) if closest else "no GPU here can run it (compute capability 7.5 or newer is needed)."
 
 
 def _closest(one: Option, total: int, room: int) -> str:
@@ -186,4 +186,4 @@ def _closest(one: Option, total: int, room: int) -> str:
     needed = max(needed, one.loading) + ask.context()
     made = f", made so on load ({one.flag})" if one.flag else ""
     least = f"{one.scheme} weights ({one.repo}{made}) need {gib(needed)} for one request of {ask.max_model_len} tokens"
-    return f"{least}; GPU {'+'.join(one.gpus)} has room for {gib(room)}"
+    return f"{least}; GPU {'+'.join(one.gpus)} has room for {gib(room)}."

@@ -24,10 +24,12 @@ class Wanted:
     context: int
     sequences: int
     load: Load = field(default_factory=Load)
+    shortest: int = CONTEXTS[-1]
 
     def contexts(self) -> Iterator[int]:
         """Yield the wanted context, then shorter ones."""
-        yield from dict.fromkeys([self.context, *(size for size in CONTEXTS if size < self.context)])
+        yield self.context
+        yield from (size for size in CONTEXTS if self.shortest <= size < self.context)
 
 
 def wanted_of(facts: Facts) -> tuple[Wanted, str, str]:
@@ -53,14 +55,24 @@ def search(
     others = others_on(facts.gpus, facts.ollama.loaded)
     container, parallel = facts.ollama.container, today.parallel(facts)
     prefer = (container.gpus or ()) if container else ()
-    tries = []
-    for length in wanted.contexts():
+
+    def tried(length: int) -> tuple[Placement, int]:
         ollama, _ = pinned_bytes(pinned, sized or facts, catalog, length, parallel)
         found = place(
             moving, facts.gpus, others, ollama, context=length, max_num_seqs=wanted.sequences, prefer=prefer,
             load=wanted.load,
         )  # fmt: skip
-        tries.append((found, length))
-        if not found.refused:
-            break
-    return min(tries, key=lambda one: (len(one[0].refused), -one[1]))
+        return found, length
+
+    lengths = list(wanted.contexts())
+    best = tried(lengths[0])
+    if not best[0].refused or len(lengths) == 1:
+        return best
+    last = tried(lengths[-1])
+    if len(last[0].refused) == len(best[0].refused):    # a context in between refuses no fewer than the shortest
+        return best
+    for length in lengths[1:-1]:
+        found = tried(length)
+        if len(found[0].refused) <= len(last[0].refused):
+            return found
+    return last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.decide.readings import whole
+from orchestrator.decide.readings import number, whole
 from orchestrator.decide.vram import GIB
 from orchestrator.facts import Facts
 
@@ -54,8 +54,8 @@ def context(facts: Facts) -> tuple[int, str]:
 
 def sequences(facts: Facts) -> tuple[int, str]:
     """Return max_num_seqs, and why: twice the measured or stated peak in steps of 8, else 16."""
-    peak = facts.traffic.concurrency.peak
-    if not peak:
+    peak = number(facts.traffic.concurrency.peak)
+    if not peak or peak < 0:
         return _SEQUENCES, f"max_num_seqs {_SEQUENCES}: no evidence of concurrency; enough for 5-10 users (cited, S3)"
     wanted = min(256, max(8, -(-int(2 * peak) // 8) * 8))
     word = "stated" if facts.traffic.source == "stated" else "measured"

@@ -47,9 +47,16 @@ def test_each_gpu_makes_what_it_can() -> None:
 
 
 def test_with_smaller_weights_as_a_start_what_is_made_on_load_is_kept() -> None:
-    assert ways(BARE, "int4") == [("acme/x-8b", "bf16", "", 7.5), ("acme/x-8b", "fp8", "fp8", 7.5),
-                                  ("acme/x-8b", "int8", "int8_per_channel_weight_only", 7.5)]  # fmt: skip
-    assert [one[1] for one in ways(WITH, "int4")] == ["awq"]
+    assert ways(BARE, None, "int4") == [
+        ("acme/x-8b", "bf16", ""), ("acme/x-8b", "fp8", "fp8"), ("acme/x-8b", "int8", "int8_per_channel_weight_only")]  # fmt: skip
+    assert [one[1] for one in ways(WITH, 8.9, "int4")] == ["awq"]
+    assert [one[1] for one in ways(WITH, 8.9)] == ["bf16", "awq"]
+
+
+def test_what_a_gpu_cannot_run_counts_as_not_published() -> None:
+    blackwell = dataclasses.replace(BARE, quantized=(("acme/x-8b-nvfp4", "nvfp4"),))
+    assert [one[1:] for one in ways(blackwell, 8.9)] == [("bf16", ""), ("fp8", "fp8")]
+    assert [one[1:] for one in ways(blackwell, 10.0)] == [("bf16", ""), ("nvfp4", "")]
 
 
 def test_what_loading_takes_lies_between_the_weights_and_the_whole_16_bit() -> None:
