@@ -16,7 +16,6 @@ from pathlib import Path
 
 from orchestrator.observe.accesslog import look
 
-
 ENGINE = """slot launch_slot_: id 0 | task 70 | new prompt, n_ctx_slot = 16384, n_keep = 4, task.n_tokens = 14892
 \trepeat_last_n = 64, repeat_penalty = 1.100, frequency_penalty = 0.000, presence_penalty = 0.000
 \ttop_k = 64, top_p = 0.950, min_p = 0.000, xtc_probability = 0.000, xtc_threshold = 0.100, temp = 1.000

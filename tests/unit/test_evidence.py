@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -136,10 +140,73 @@ def test_every_path_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "empty" in told.value.evidence
 
 
-def test_a_broken_gzip_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "x.gz").write_bytes(gzip.compress(GOOD.encode() * 99)[:60])
-    with pytest.raises(UsageError):
+def many(count: int) -> str:
+    """Lines that do not pack well."""
+    dice = random.Random(count)
+    return "".join(GOOD.replace("4.5s", f"{dice.random() * 9:.9f}s") + "\n" for _ in range(count))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_file_that_ends_early_counts_as_far_as_it_goes(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack(many(20_000).encode())
+    (tmp_path / "x.gz").write_bytes(packed[: len(packed) * 3 // 4])
+    (tmp_path / "y.log").write_text(GOOD)
+    found = accesslog.look((str(tmp_path),))
+    assert 8_000 < found.requests < 18_000
+    assert any("x.gz" in note and "ends early" in note and f"{found.lines - 1} lines" in note for note in found.notes)
+
+
+def test_a_damaged_file_counts_up_to_the_damage(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(many(20_000).encode()))
+    packed[len(packed) // 2 : len(packed) // 2 + 200] = bytes(200)
+    (tmp_path / "x.gz").write_bytes(packed)
+    found = accesslog.look((str(tmp_path / "x.gz"),))
+    assert 5_000 < found.requests < 20_000
+    assert any("x.gz" in note and "damaged" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("data", [gzip.compress(GOOD.encode())[:10], b"\x1f\x8bno", b"\x28\xb5\x2f\xfd" + bytes(99)])
+def test_a_file_of_which_nothing_can_be_read_is_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.gz").write_bytes(data)
+    with pytest.raises(UsageError) as told:
         accesslog.look((str(tmp_path / "x.gz"),))
+    assert "x.gz" in told.value.evidence
+
+
+def test_packed_files_that_were_joined_are_one(tmp_path: Path) -> None:
+    one = gzip.compress((GOOD + "\n").encode())
+    (tmp_path / "x.gz").write_bytes(one + one + bytes(512))
+    found = accesslog.look((str(tmp_path / "x.gz"),))
+    assert (found.requests, [note for note in found.notes if "x.gz" in note]) == (2, [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_encodings_of_windows(tmp_path: Path, encoding: str, end: str) -> None:
+    line = f"2026-05-04T10:00:05.25Z {GOOD}".replace("4.5s", "453.2µs")
+    (tmp_path / "x").write_bytes((line + end + GOOD + end).encode(encoding))
+    found = accesslog.look((str(tmp_path / "x"),))
+    assert (found.requests, found.skipped, found.callers) == (2, {}, {"10.0.0.1": 2})
+    assert any("1 lines tell no time" in note for note in found.notes)
+
+
+def test_a_log_with_a_hole_of_zeros_and_an_endless_line(tmp_path: Path) -> None:
+    """What copytruncate and a crash leave behind."""
+    stamped = f"2026-05-04T10:00:05.25Z {GOOD}\n".encode()
+    (tmp_path / "x").write_bytes(bytes(300_000) + stamped + b"x" * 1_000_000 + b"\n" + stamped.replace(b".25Z", b".35Z"))
+    found = accesslog.look((str(tmp_path / "x"),))
+    assert (found.requests, found.skipped) == (2, {})
+    assert not any("no time" in note for note in found.notes)
+
+
+def test_standard_input_may_be_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(GOOD.encode()))))
+    assert accesslog.look(("-",)).requests == 1
+
+
+def test_a_file_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(GOOD)
+    assert accesslog.look((str(tmp_path / "x"), str(tmp_path))).requests == 1
 
 
 def test_a_binary_file_holds_no_request(tmp_path: Path) -> None:
