@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GIN = re.compile(
-    r"\[GIN\]\s*(\d{4}/\d\d/\d\d)\s+-\s+(\d\d):(\d\d):(\d\d)\s*\|\s*(\d{3})\s*\|\s*([^|\s]+)\s*\|\s*([^|\s]*)\s*\|"
+    r"\[GIN\]\s*(\d{4}/\d\d/\d\d)\s+-\s+(\d\d):(\d\d):(\d\d)\s*\|\s*(\d{3})\s*\|\s*([^|\s]+)\s*\|\s*([^|]*?)\s*\|"
     r"\s*([A-Z]+)\s+\"?([^\"\s]+)\"?"
 )
 _STAMP = re.compile(     # docker, compose, Kubernetes, journald: short-iso, short-full

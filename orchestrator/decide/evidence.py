@@ -80,7 +80,7 @@ def summed(log: Gathered, origin: str = "", notes: tuple[str, ...] = ()) -> Traf
     minute = _busiest(ends)
     del starts, ends        # a list of a million numbers is 32 MB
     latencies = sorted(found.latencies)
-    slots, count = _slots(log), len(latencies)
+    slots, count, counted = _slots(log), len(latencies), _counted(found.kinds)
     level = Spread(count, over.percentile(0.5), over.percentile(0.95), over.percentile(0.99), float(over.peak) or None)
     return Traffic(
         source="log" if count else "none", origin=origin, begin=_when(begin) if count else "",
@@ -92,8 +92,15 @@ def summed(log: Gathered, origin: str = "", notes: tuple[str, ...] = ()) -> Traf
         sampling=log.engine.sampling, models=_models(log, count),
         largest_context=log.engine.context or None, truncated=log.engine.truncated,
         queue_hours_per_week=_queue(over, slots, end - begin), lines=log.lines, skipped=log.skipped,
-        notes=(*notes, *_notes(log, slots, count)), **_counted(found.kinds),
+        notes=(*notes, *_notes(log, slots, count), *_alone(counted["callers"], over.peak)), **counted,
     )  # fmt: skip
+
+
+def _alone(callers: dict[str, int], peak: int) -> Iterable[str]:
+    # gin trusts X-Forwarded-For; without it everyone behind a proxy is one.
+    if len(callers) == 1 and peak > 1:
+        yield f"every request comes from {next(iter(callers))}: a proxy or chat interface counts as one caller, " \
+            "whoever is behind it"
 
 
 def _counted(kinds: Counter[Kind]) -> dict[str, Any]:
