@@ -99,8 +99,8 @@ def summed(log: Gathered, origin: str = "", notes: tuple[str, ...] = ()) -> Traf
 def _alone(callers: dict[str, int], peak: int) -> Iterable[str]:
     # gin trusts X-Forwarded-For; without it everyone behind a proxy is one.
     if len(callers) == 1 and peak > 1:
-        yield f"every request comes from {next(iter(callers))}: a proxy or chat interface counts as one caller, " \
-            "whoever is behind it"
+        only = next(iter(callers))
+        yield f"every request comes from {only}: a proxy or chat interface counts as one caller, whoever is behind it"
 
 
 def _counted(kinds: Counter[Kind]) -> dict[str, Any]:
