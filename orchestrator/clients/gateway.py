@@ -56,6 +56,20 @@ class Live(_Answer):
     by_route: dict[str, dict[Side, int]] = {}
 
 
+class Replica(_Answer):
+    """One of several replicas of an engine: for how many seconds it still gets no requests, and who says so.
+
+    `failing`: it answers with errors, so others are asked first; `failed`: before its headers, since the start.
+    """
+
+    out: float = 0
+    by: str | None = None
+    failing: bool = False
+    failed: int = 0
+    live: int = 0
+    counts: dict[str, dict[str, int]] = {}
+
+
 class GatewayStatus(_Answer):
     """The gateway's state: weights 0..100 per route; counts per route, side and outcome since its start.
 
@@ -73,6 +87,7 @@ class GatewayStatus(_Answer):
     live: Live
     counts: dict[str, dict[Side, dict[str, int]]] = {}
     failovers: dict[str, int] = {}
+    replicas: dict[str, dict[str, Replica]] = {}
 
 
 class LogRecord(_Answer):
@@ -84,6 +99,7 @@ class LogRecord(_Answer):
     model: str | None
     side: Side
     engine: str | None
+    replica: str | None = None
     via: Literal["ollama", "direct", "adapter"]
     method: str
     uri: str

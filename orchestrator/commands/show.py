@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator import plan as plans
+from orchestrator import render
 from orchestrator.clients.docker import Docker
 from orchestrator.clients.gateway import GatewayStatus
 from orchestrator.commands import edit
@@ -56,6 +57,8 @@ def status(console: Console, common: Common, *, exit_code: bool) -> int:
                     "version": gateway.version if gateway else None,
                     "lease": gateway.lease.model_dump() if gateway and gateway.lease else None},
         "health": health,
+        "replicas": {name: {one: each.model_dump() for one, each in copies.items()}
+                     for name, copies in (gateway.replicas if gateway else {}).items()},
         "routes": routes,
         "next": plans.next_command(spec, states, owed=bool(owed)),
         "last_verdict": _last_verdict(journal.entries("verdict")),
@@ -94,7 +97,10 @@ def _gateway(space: Workspace, spec: Spec) -> tuple[GatewayStatus | None, str]:
 
 def _health(spec: Spec, states: States) -> dict[str, str]:
     """Return a word per service: an engine that was stopped on purpose is stopped, not unhealthy."""
-    stopped = {f"vllm-{name}" for name, state in states.engines.items() if state is EngineState.STOPPED}
+    stopped = {
+        service for name, state in states.engines.items() if state is EngineState.STOPPED and name in spec.engines
+        for service in render.engine_services(spec, name)
+    }  # fmt: skip
     found: dict[str, str] = {}
     with suppress(MigrateError):
         for container in Docker().containers(project=f"migrate-{spec.name}"):
@@ -116,9 +122,31 @@ def _route(
         "weight": gateway.weights.get(model, 0.0) if gateway and engine else None,
         "engine": engine,
         "engine_state": str(states.engines[engine]) if engine else None,
-        "health": health.get(f"vllm-{engine}", "absent") if engine else health.get("ollama", "absent"),
+        "health": _engine_health(spec, engine, health) if engine else health.get("ollama", "absent"),
         "live": dict(live),
     }
+
+
+def _engine_health(spec: Spec, engine: str, health: dict[str, str]) -> str:
+    """Return the word of an engine; of several replicas, how many are how."""
+    words = [health.get(service, "absent") for service in render.engine_services(spec, engine)]
+    count = {word: words.count(word) for word in words}
+    return words[0] if len(words) == 1 else ", ".join(f"{n} of {len(words)} {word}" for word, n in count.items())
+
+
+def _passed_over(replicas: dict[str, dict[str, Any]]) -> list[str]:
+    """Say which replicas of an engine the gateway passes over now."""
+    lines = []
+    for name, one in replicas.items():
+        why = ""
+        if one["out"] > 0:
+            cause = "the guard got no answer" if one["by"] == "guard" else "it cannot be reached"
+            why = f"no requests: {cause}"
+        elif one["failing"]:
+            why = "requests last: it answers with errors"
+        if why:
+            lines.append(f"! replica {name} gets {why}; see: migrate logs vllm-{name}")
+    return lines
 
 
 def _last_verdict(entries: list[Any]) -> dict[str, Any] | None:
@@ -143,6 +171,8 @@ def _text(data: dict[str, Any], states: States) -> str:
         since = f" since {clock(route['since'])}" if route["since"] else ""
         engine = f"  engine {route['engine']} {route['health']}" if route["engine"] else ""
         lines.append(f"  {route['model']:<{width}}  {route['phase']}{since}{weight}{engine}")
+    for copies in data["replicas"].values():
+        lines += _passed_over(copies)
     if data["last_verdict"]:
         verdict = data["last_verdict"]
         lines.append(f"last verdict: {verdict['subject']}: {verdict['result']} ({clock(verdict['at'])})")

@@ -21,6 +21,8 @@ STATUS = {
     "live": {"ollama": 1, "vllm": 2, "by_route": {"a:latest": {"ollama": 1, "vllm": 2}}},
     "counts": {"a:latest": {"vllm": {"complete": 4}}},
     "failovers": {"a:latest": 1},
+    "replicas": {"m": {"m": {"out": 0, "failing": False, "failed": 0, "live": 2, "counts": {"a:latest": {"complete": 3}}},
+                       "m-2": {"out": 59.5, "by": "guard", "failing": True, "failed": 4, "live": 0, "counts": {}}}},
     "later": "fields of a newer gateway are no harm",
 }
 RECORD = {
@@ -46,6 +48,13 @@ def test_the_status_is_typed() -> None:
     assert (status.hold.on, status.hold.until, status.hold.waiting) == (True, 99.5, 3)
     assert status.live.by_route["a:latest"]["vllm"] == 2
     assert status.counts["a:latest"]["vllm"]["complete"] == 4
+    first, second = status.replicas["m"].values()
+    assert (first.out, first.by, first.live, first.counts) == (0, None, 2, {"a:latest": {"complete": 3}})
+    assert (second.out, second.by, second.failing, second.failed) == (59.5, "guard", True, 4)
+
+
+def test_a_gateway_of_before_has_no_replicas() -> None:
+    assert always(200, {key: value for key, value in STATUS.items() if key != "replicas"}).status().replicas == {}
 
 
 def test_a_change_of_weights_carries_version_author_and_token() -> None:

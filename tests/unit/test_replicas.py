@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from orchestrator.adapter import config as adapter
 from orchestrator.adapter.app import Adapter
 from orchestrator.adapter.config import Config
+from orchestrator.clients.gateway import Replica
+from orchestrator.commands import show
 from orchestrator.errors import UsageError
 from orchestrator.render import render, services
 from orchestrator.spec import Spec, parse_spec
@@ -173,3 +175,29 @@ def test_a_replica_that_the_adapter_does_not_know_changes_nothing() -> None:
     route = adapter_config(e="http://x").routes["m:1"]
     assert [route.on(name).url for name in ("", "other", "E", "e")] == ["http://127.0.0.1:9"] * 3 + ["http://x"]
     assert adapter_config().routes["m:1"].on("e").url == "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("health", "word"),
+    [
+        ({"vllm-llama": "healthy", "vllm-llama-2": "healthy"}, "2 of 2 healthy"),
+        ({"vllm-llama": "healthy", "vllm-llama-2": "unhealthy"}, "1 of 2 healthy, 1 of 2 unhealthy"),
+        ({"vllm-llama-2": "starting"}, "1 of 2 absent, 1 of 2 starting"),
+    ],
+)
+def test_status_counts_the_replicas_by_health(health: dict[str, str], word: str) -> None:
+    assert show._engine_health(Spec.model_validate(raw(replicas=2)), "llama", health) == word
+    assert show._engine_health(Spec.model_validate(raw()), "llama", health) == health.get("vllm-llama", "absent")
+
+
+def test_status_says_which_replicas_are_passed_over_and_why() -> None:
+    replicas = {
+        "m": Replica(), "m-2": Replica(out=50, by="guard"), "m-3": Replica(out=1, by="gateway", failing=True),
+        "m-4": Replica(failing=True),
+    }  # fmt: skip
+    said = show._passed_over({name: one.model_dump() for name, one in replicas.items()})
+    assert said == [
+        "! replica m-2 gets no requests: the guard got no answer; see: migrate logs vllm-m-2",
+        "! replica m-3 gets no requests: it cannot be reached; see: migrate logs vllm-m-3",
+        "! replica m-4 gets requests last: it answers with errors; see: migrate logs vllm-m-4",
+    ]
