@@ -52,7 +52,7 @@ def look(console: Console, sources: Sources, docker: Docker, written: Spec | Non
     else:
         facts = world.look(sources.ollama or (written.ollama.url if written else None), docker)
     if sources.gpus:
-        facts = replace(facts, gpus=parse_all(sources.gpus), gpu_problem="")
+        facts = replace(facts, gpus=parse_all(sources.gpus), gpu_problem="", gpu_notes=())
     if sources.scan:
         facts = _callers(console, sources.scan, facts)
     return replace(facts, traffic=_traffic(console, sources, facts, docker))

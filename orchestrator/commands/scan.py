@@ -34,7 +34,7 @@ def scan(
     tally, callers, patch = Tally(), list[Caller](), list[str]()
     for root, path, text in files(start, tally):
         callers += find(path, text)
-        if diff:
+        if diff and not _wide(path, tally):
             patch += migration(_inside(Path(path).resolve(), root), text, _models(text, names), target)
     data = {"callers": [dataclasses.asdict(one) for one in callers], "files": tally.files, "skipped": tally.skipped,
             "unreadable": tally.unreadable, "diff": "".join(patch) if diff else None}  # fmt: skip
@@ -44,6 +44,15 @@ def scan(
     else:
         console.answer(report(callers, tally), _clean(data))
     return ExitCode.DONE
+
+
+def _wide(path: str, tally: Tally) -> bool:
+    """Return whether a file is UTF-16, for which no patch can be written as text."""
+    with open(path, "rb") as file:  # noqa: PTH123 - once per file that was just read
+        wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    if wide:
+        tally.skip("UTF-16, not in the patch: edit by hand")
+    return wide
 
 
 def report(callers: list[Caller], tally: Tally) -> str:

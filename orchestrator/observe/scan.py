@@ -15,10 +15,11 @@ from orchestrator.facts import Caller
 LARGEST = 4 * 2**20         # bytes; larger text is data
 HEAD = 8192
 EXCLUDED = frozenset({
-    ".git", ".hg", ".svn", "node_modules", "bower_components", "venv", ".venv", "env", "virtualenv", "site-packages",
-    "dist-packages", "vendor", "third_party", "dist", "build", "target", "__pycache__", ".tox", ".nox", ".mypy_cache",
-    ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints", ".next", ".nuxt", ".gradle", ".terraform", ".eggs",
-    ".cargo", ".yarn", ".pnpm-store", "Pods", ".idea", ".cache",
+    ".git", ".hg", ".svn", "node_modules", "bower_components", "jspm_packages", "venv", ".venv", "virtualenv",
+    "site-packages", "dist-packages", "__pypackages__", "vendor", "_vendor", "third_party", "Godeps", "dist", "build",
+    "target", "__pycache__", ".tox", ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints",
+    ".next", ".nuxt", ".svelte-kit", ".gradle", ".terraform", ".eggs", ".cargo", ".yarn", ".pnpm-store", "Pods",
+    "Carthage", ".dart_tool", ".direnv", ".pixi", ".cache", "htmlcov",
 })  # fmt: skip
 _SKIPPED = re.compile(
     r"\.(?:min\.(?:js|css)|map|lock|png|jpe?g|gif|webp|ico|svg|pdf|zip|gz|xz|bz2|zst|tar|tgz|jar|war|class|so|dll|exe"
@@ -26,6 +27,8 @@ _SKIPPED = re.compile(
     r"|sqlite3?|db)$|^(?:package-lock\.json|pnpm-lock\.yaml|npm-shrinkwrap\.json|go\.sum|composer\.lock)$",
     re.IGNORECASE,
 )  # fmt: skip
+# Of venv and virtualenv, conda, npm and pnpm.
+_MARKS = ("pyvenv.cfg", "bin/activate_this.py", "conda-meta", ".package-lock.json", ".modules.yaml")
 _MINIFIED = 5000            # bytes a line, on average
 
 
@@ -121,8 +124,8 @@ def _there(path: str) -> bool:
 
 
 def _environment(folder: str) -> bool:
-    """Return whether this is a Python environment under another name."""
-    return os.path.exists(os.path.join(folder, "pyvenv.cfg"))  # noqa: PTH110, PTH118 - once per folder: speed
+    """Return whether this is an environment or a package tree under another name: by what its makers leave there."""
+    return any(os.path.exists(f"{folder}/{mark}") for mark in _MARKS)  # noqa: PTH110 - once per folder: speed
 
 
 def _read(path: str, tally: Tally) -> Iterator[tuple[str, str]]:
@@ -150,7 +153,7 @@ def _read(path: str, tally: Tally) -> Iterator[tuple[str, str]]:
         tally.skip("binary, lock or minified file")
         return
     else:
-        text = data.decode("utf-8-sig", "surrogateescape")
+        text = data.decode("utf-8", "surrogateescape")      # with its mark of order: a patch needs it
     if len(text) > _MINIFIED and len(text) / (text.count("\n") + 1) > _MINIFIED and not path.endswith(".ipynb"):
         tally.skip("binary, lock or minified file")
         return

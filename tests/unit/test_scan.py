@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import decide_cases
@@ -87,6 +88,70 @@ def test_links_binaries_and_other_trees_are_left_out(tmp_path: Path) -> None:
     assert sorted(Path(path).name for path, _ in walk(tmp_path, tally)) == ["a.py", "wide.py"]
     assert tally.skipped["link"] == 1
     assert tally.skipped["not a regular file"] == 1
+
+
+@pytest.mark.parametrize("data", [
+    b"\xef\xbb\xbfimport ollama\nollama.chat(model='llama3.1:8b')\n",            # a mark of byte order
+    b"# caf\xe9\nimport ollama\nx = dict(model='llama3.1:8b')  # \xe9t\xe9\n",      # Latin 1
+    b"import ollama\r\nx = {'model': 'llama3.1:8b'}\r\ny = 1",                     # CRLF, no last one
+    b"import ollama\n\x0cmodel = 'llama3.1:8b'\n\x1c\xc2\x85\n",                   # what only splitlines takes for an end
+])
+@pytest.mark.parametrize("tool", [["git", "apply", "--whitespace=nowarn"], ["patch", "-p1", "--binary", "-i"]])
+def test_patch_of_odd_bytes_applies(data: bytes, tool: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "caf\u00e9 x.py").write_bytes(data)
+    monkeypatch.chdir(tree)
+    done = subprocess.run([sys.executable, "-m", "orchestrator", "scan", ".", "--diff"], check=True, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    (tmp_path / "p").write_bytes(done.stdout)
+    subprocess.run([*tool, str(tmp_path / "p")], check=True, capture_output=True,
+                   env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    assert (tree / "caf\u00e9 x.py").read_bytes() == data.replace(b"llama3.1:8b", b"meta-llama/Llama-3.1-8B-Instruct")
+
+
+def test_utf16_is_read_and_left_out_of_the_patch(tmp_path: Path) -> None:
+    (tmp_path / "a.ps1").write_bytes("$env:OLLAMA_HOST = 'x'\n$model = 'llama3.1:8b'\n".encode("utf-16"))
+    found = json.loads(scan(str(tmp_path), "--diff", "--json"))
+    assert [one["line"] for one in found["callers"]] == [1]
+    assert found["diff"] == ""
+    assert found["skipped"] == {"UTF-16, not in the patch: edit by hand": 1}
+
+
+def test_lines_are_those_of_an_editor() -> None:
+    text = "x = 1\x0c\x1c\u2028\x85\nimport ollama\r\ny = 2\rimport ollama\n"
+    assert [one.line for one in find("a.py", text)] == [2, 4]
+
+
+def test_odd_trees_are_walked(tmp_path: Path) -> None:
+    text = "import ollama\n"
+    lay(tmp_path, {"\udce9.py": text, "a\nb.py": text, "env/a.env": "OLLAMA_HOST=x\n", "conda/conda-meta/x": "", "conda/y.py": text,
+                   "old/bin/activate_this.py": "", "old/z.py": text, "big.py": "#" * (5 << 20), "empty.py": ""})
+    deep = tmp_path / Path(*["d"] * 200)
+    deep.mkdir(parents=True)
+    (deep / "deep.py").write_text(text)
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "ring").symlink_to("ring")
+    tally = Tally()
+    found = sorted(Path(path).name for path, _ in walk(tmp_path, tally))
+    assert found == sorted(["\udce9.py", "a\nb.py", "a.env", "deep.py"])
+    assert tally.skipped == {"link": 2, "vendored or built folder": 2, "larger than 4 MiB": 1}
+    assert scan(str(tmp_path))
+    scan(str(tmp_path), "--diff")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tmp_path, {"a.py": "import ollama\n", "shut/b.py": "import ollama\n"})
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr("orchestrator.observe.scan.os.scandir", scandir)
+    assert "Could not be read:" in (text := scan(str(tmp_path)))
+    assert "1 place in 1 file" in text
 
 
 def test_missing_paths_are_told_all_at_once(tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ NOTES = {
 }  # fmt: skip
 _WRITES = frozenset({"pull", "push", "create", "copy", "cp", "delete", "rm", "blobs"})
 _EMBEDS = frozenset({"embed", "embeddings"})
-_EMBED_SDK = re.compile(r"OllamaEmbedding|embeddings\.ollama|ollama\.embed|\.embed(?:dings)?\(")
+_EMBED_SDK = re.compile(
+    r"OllamaEmbedding|AddOllama\w*Embedding|embeddings\.ollama|ollama\.embed|\.embed(?:dings)?\(|ollama(?:_chat)?/[\w.-]*embed"
+)
+_SPRING = {"num-ctx": "num_ctx", "keep-alive": "keep_alive", "embedding": "embed", "pull-model-strategy": "write"}
 _SDK_WRITE = re.compile(r"\bollama\.(?:pull|push|create|copy|delete)\s*\(")
 _LOCAL = re.compile(
     r"localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]|host\.docker\.internal|\d+\.\d+\.\d+\.\d+|\.\w{2,}:", re.IGNORECASE,
@@ -43,6 +46,7 @@ _SECRET = re.compile(
 _NO_SECRETS = frozenset({"ollama", "not-needed", "not_needed", "no-key", "none", "null", "unused", "os.environ",
                          "os.getenv", "process.env"})  # fmt: skip
 _READ = 4000        # characters of a line
+_END = re.compile(r"\r\n|\n|\r")
 _DIGITS = re.compile(r"11434|ollama", re.IGNORECASE)
 
 
@@ -63,6 +67,7 @@ def find(path: str, text: str) -> list[Caller]:
     """
     if not _DIGITS.search(text):
         return []
+    text = text.removeprefix("\ufeff")
     lines = list(_lines(path, text))
     manifest = bool(signs.MANIFESTS.search(path))
     firm = [(line, _firm(line.text, manifest=manifest)) for line in lines]
@@ -70,9 +75,10 @@ def find(path: str, text: str) -> list[Caller]:
         signs.IMAGE.search(line.text) for line in lines if not line.prose
     )
     generates = bool(signs.GENERATES.search(text))
+    makes = bool(signs.CLIENT.search(text))
     found = []
     for line, kind in firm:
-        said = kind or (_weak(line.text, generates=generates) if evident else "")
+        said = kind or (_weak(line.text, generates=generates, makes=makes) if evident else "")
         if said:
             found.append(_caller(path, line, said))
     return found
@@ -87,7 +93,8 @@ def _lines(path: str, text: str) -> Iterator[_Line]:
             pass
         else:
             return
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: a form feed ends no line in an editor.
+    for number, line in enumerate(_END.split(text), 1):
         yield _Line(number, line, prose=prose or _commented(line))
 
 
@@ -99,7 +106,7 @@ def _cells(book: object) -> Iterator[_Line]:
         source = cell.get("source", cell.get("input", "")) if isinstance(cell, dict) else ""
         text = "".join(map(str, source)) if isinstance(source, list) else str(source)
         prose = isinstance(cell, dict) and cell.get("cell_type") != "code"
-        for at, line in enumerate(text.splitlines(), 1):
+        for at, line in enumerate(_END.split(text), 1):
             yield _Line(at, line, f"cell {number}: ", prose or _commented(line))
 
 
@@ -118,12 +125,13 @@ def _firm(line: str, *, manifest: bool) -> str:
         return ""
     if "}:11434" in short and signs.PORT.search(short):
         return "port"
+    command = signs.COMMAND.search(short)
     if signs.ENV.search(short) and not short.lstrip().startswith("OLLAMA_ORIGINS"):
-        return "env"
+        return "command" if command else "native" if signs.NATIVE.search(short) else "env"
     url = signs.URL.search(short)
     if url and signs.NATIVE.search(short, url.end()):
         return "native"
-    if signs.COMMAND.search(short):
+    if command:
         return "command"
     if any(pattern.search(short) for pattern in signs.SDK) or (manifest and signs.DEPENDENCY.search(short)):
         return "sdk"
@@ -132,9 +140,11 @@ def _firm(line: str, *, manifest: bool) -> str:
     return "url" if url else ""
 
 
-def _weak(line: str, *, generates: bool) -> str:
-    """Return what this line is in a file that shows Ollama elsewhere."""
+def _weak(line: str, *, generates: bool, makes: bool) -> str:
+    """Return what this line is in a file that shows Ollama elsewhere. `makes`: it makes a client of Ollama."""
     short = line[:4000]
+    if makes and signs.CALL.search(short):
+        return "sdk"
     if not signs.OTHER_HOST.search(short) and not signs.OWN_ROUTE.search(short):
         if signs.NATIVE.search(short):
             return "native"
@@ -164,10 +174,15 @@ def _judge(kind: str, line: str) -> tuple[bool, str]:
     command = signs.COMMAND.search(line)
     if kind == "command" and command:
         return _command(line, command[1] or command[2])
-    if (kind in ("native", "url") and word in _WRITES) or (kind == "sdk" and _SDK_WRITE.search(line)):
+    call = signs.CALL.search(line) if kind == "sdk" else None
+    called = (call[1] or call[2]).lower() if call else ""
+    if (word if kind in ("native", "url") else called) in _WRITES or (kind == "sdk" and _SDK_WRITE.search(line)):
         return False, NOTES["write"]
-    if _embeds(kind, word, line):
+    if _embeds(kind, word, line) or called in ("embed", "embedding", "embeddings"):
         return False, NOTES["embed"]
+    spring = signs.SPRING.search(line)
+    if spring:
+        return False, NOTES[_SPRING[spring[1]]]
     name = signs.setting(line)
     if name and kind != "env":
         return _setting(name)
@@ -195,9 +210,9 @@ def _command(line: str, verb: str) -> tuple[bool, str]:
 
 
 def _setting(name: str) -> tuple[bool, str]:
-    if name in ("num_ctx", "numCtx"):
+    if name in ("num_ctx", "numCtx", "num-ctx"):
         return False, NOTES["num_ctx"]
-    if name in ("keep_alive", "keepAlive"):
+    if name in ("keep_alive", "keepAlive", "keep-alive"):
         return False, NOTES["keep_alive"]
     if name == "context":
         return False, NOTES["context"]

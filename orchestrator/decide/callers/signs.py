@@ -17,6 +17,7 @@ PORT = re.compile(
     r"(?<![\d.])(?:\d{1,5}:)?11434:\d{2,5}(?!\d)|11434\}:11434(?!\d)|(?<![\d.])\d{2,5}:11434(?!\d)"
     r"|(?:port(?:s|\w{0,20})|\bpublished|\btarget)['\"]?\s*(?::\s*\w{1,10}\s*=|:=|[:=(])\s*['\"]?11434(?![\w.])|\bEXPOSE\s+(?:\d+\s+)*11434(?!\d)"
     r"|(?:-p|--port|--publish)[= ]11434(?!\d)|^\s*-\s*['\"]?11434['\"]?\s*$"
+    r"|port\w{0,20}['\"]?\s*,\s*['\"]?11434(?![\w.])|ollama\w*port\b[^\n]{0,40}?\b11434(?![\w.])|\bformat\([^)\n]{0,80}\b11434\b"
     r"|\b(?:connect|dial|nc)\b[^\n]{0,80}?[,\s]11434(?!\d)|\(\s*['\"][\w.-]+['\"]\s*,\s*11434\s*\)", re.IGNORECASE,
 )  # fmt: skip
 ENV = re.compile(
@@ -29,7 +30,7 @@ SDK = tuple(re.compile(text) for text in (
     r"\b(?:langchain_ollama|langchain_community\.\w+\.ollama|llama_index\.(?:llms|embeddings)\.ollama)\b",
     r"\b(?:haystack_integrations\.[\w.]*ollama|pydantic_ai\.[\w.]*ollama|chromadb\.[\w.]*Ollama\w*)\b",
     r"\b(?:ChatOllama|OllamaLLM|OllamaEmbeddings?|OllamaFunctions|OllamaEmbeddingFunction|OllamaChatModel"
-    r"|OllamaChatGenerator|OllamaGenerator|OllamaApi|OllamaApiClient|OllamaMultiModal|OllamaModel)\s*[(<.]",
+    r"|OllamaChatGenerator|OllamaGenerator|OllamaApi|OllamaApiClient|OllamaMultiModal|OllamaModel|OllamaEmbeddingModel|OllamaStreamingChatModel|OllamaLanguageModel|OllamaClient|OllamaChatClient|OllamaAPI)\s*[(<.]",
     r"^\s*(?:[\w.]+\s*=\s*)?(?:ollama\.)?(?:Async)?Ollama\s*\(|\bnew\s+Ollama\w*\s*[({]|=\s*Ollama\(",
     r"""(?:from|import|require\(|import\()\s*['"](?:ollama(?:/browser)?|ollama-ai-provider[\w-]*|@langchain/ollama)['"]""",
     r"""(?:from|require\()\s*['"][@\w/-]*\bollama\b[\w/-]*['"]""",
@@ -39,8 +40,11 @@ SDK = tuple(re.compile(text) for text in (
     r"|\blangchain4j-ollama\b|\bdev\.langchain4j\.model\.ollama\b|\bio\.github\.ollama4j\b|\bollama4j\b",
     r"\bOllamaSharp\b|\bMicrosoft\.Extensions\.AI\.Ollama\b|\bAddOllama\w*\(",
     r"""['"](?:ollama|ollama_chat)/(?!ollama\b)[\w.:/-]+['"]"""
-    r"""|\bmodel\w*\s*[:=]\s*(?:ollama|ollama_chat)/(?!ollama\b)[\w.:-]+""",
+    r"""|(?:\b(?:model\w*|name)\s*[:=]|--?[\w-]*\bm(?:odel)?[ =])\s*(?:ollama|ollama_chat)/(?!ollama\b)[\w.:-]+""",
     r"""\b(?:custom_llm_provider|provider|model_provider|api_type|backend)['"]?\s*[:=]\s*['"]ollama(?:_chat)?['"]""",
+    r"""(?i:^\s*(?:-\s+)?(?:export\s+|ENV\s+)?['"]?(?:\w*_)?(?:provider|binding|backend|engine|model_type|llm_type|api_type)['"]?\s*[:=]\s*"""
+    r"""['"]?ollama(?:_chat)?['"]?\s*,?\s*(?:#.*)?$)""",
+    r"""['"]ollama:(?!latest\b)[a-z][\w.-]*(?::[\w.-]+)?['"]|\bproviders::ollama\b""",
     r"\bollama\.(?:chat|generate|embed|embeddings|list|pull|create|copy|delete|show|ps)\s*\(",
     r"\bOllama::|\bOllama\.new\b|\bollama-ruby\b|\bollama-php\b|\brequire\s+['\"]ollama[\w-]*['\"]|\buse\s+Ollama\w*\\",
 ))  # fmt: skip
@@ -64,7 +68,15 @@ NATIVE = re.compile(
 V1 = re.compile(r"/v1/(?:chat/completions|completions|embeddings|models|responses|messages)\b|/v1(?=['\"/\s]|$)")
 SETTING = re.compile(
     r"""(?<![\w.])['"]?(num_ctx|num_gpu|num_thread|num_batch|main_gpu|use_mmap|num_keep|repeat_last_n|typical_p"""
-    r"""|mirostat\w*|keep_alive|keepAlive|numCtx|raw|context|template)\\?['"]?\s*[:=](?!=)""",
+    r"""|mirostat\w*|keep_alive|keepAlive|numCtx|num-ctx|keep-alive|raw|context|template)\\?['"]?\s*[:=](?!=)""",
+)  # fmt: skip
+# A client's call, and Go's request types: theirs where the file makes a client of Ollama.
+CLIENT = re.compile(
+    r"\bollama\.(?:Async)?Client\(|\bfrom\s+ollama\s+import\b[^\n]*\bClient|\bnew\s+Ollama\w*\(|ollama/ollama/api\b",
+)  # fmt: skip
+CALL = re.compile(
+    r"\b\w*[cC]lient\.(chat|[gG]enerate|[eE]mbed|embeddings|[pP]ull|[pP]ush|[cC]reate|[cC]opy|[dD]elete|[sS]how|[lL]ist|ps)\("
+    r"|\bapi\.(Chat|Generate|Embed|Embedding|Pull|Push|Create|Copy|Delete|Show)Request\b",
 )  # fmt: skip
 GENERATES = re.compile(r"/api/generate(?![\w-])|\b(?:ollama|client)\.generate\(")
 _BARE = re.compile(r"""['"](?:raw|context|template)\\?['"]\s*:""")
@@ -78,9 +90,12 @@ OTHER_HOST = re.compile(r"https?://[\w\[]", re.IGNORECASE)       # a literal one
 COMMENT = re.compile(r"^\s*(?:#(?!!)|[rf]?\"{3}|'{3}|//|\*(?!\*?/?\w*:)|/\*|<!--|--\s|;|rem\s|%\s)", re.IGNORECASE)
 TRAILING = re.compile(r"(?:^|\s)(?:#|//)\s")
 PROSE = re.compile(
-    r"\.(?:md|mdx|rst|adoc|txt|html?|org|tex)$|(?:^|/)(?:README|CHANGELOG|LICEN[CS]E)[\w.]*$",
+    r"\.(?:md|mdx|rst|adoc|txt|log|html?|org|tex)$|(?:^|/)(?:README|CHANGELOG|LICEN[CS]E)[\w.]*$",
     re.IGNORECASE,
 )  # fmt: skip
+
+
+SPRING = re.compile(r"\bspring\.ai\.ollama\.[\w.-]*?\b(num-ctx|keep-alive|embedding|pull-model-strategy)\b")
 
 
 def setting(line: str, *, generates: bool = True) -> str:
@@ -91,6 +106,7 @@ def setting(line: str, *, generates: bool = True) -> str:
     """
     for found in SETTING.finditer(line):
         name = found[1]
-        if name not in ("raw", "context", "template") or (generates and _BARE.search(found[0])):
+        bare = _BARE.search(found[0]) or "/api/generate" in line
+        if name not in ("raw", "context", "template") or (generates and bare):
             return name
     return ""
