@@ -67,7 +67,7 @@ def handover(
 
     def both(length: int) -> Handover | None:
         size, _ = pinned_bytes(names, facts, catalog, length, today.parallel(facts))
-        found = place([mapping], facts.gpus, others, 0, context=length, max_num_seqs=wanted.sequences)
+        found = place([mapping], facts.gpus, others, 0, context=length, max_num_seqs=wanted.sequences, alone=True)
         rest = place([], facts.gpus, others, size, context=length) if found.placed else None
         if rest is None or not rest.home:
             return None

@@ -26,13 +26,14 @@ TRIED = (
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What every rung looks at. `names`: Ollama's models that have to stay loaded."""
+    """What every rung looks at. `names`: Ollama's models that have to stay loaded; `seen`: searches already done."""
 
     names: tuple[str, ...]
     facts: Facts
     catalog: Catalog
     wanted: Wanted
     needs: Needs = field(default_factory=Needs)
+    seen: dict[tuple[int, str], Placement] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,11 @@ def _helps(
     smaller = [(model, shrunk[model.name]) for model in models if shrunk[model.name].size < model.size]
     if not smaller:
         return []
-    asked = replace(world.wanted, context=length, shortest=length)
-    found, _ = search(primary, world.names, world.facts, world.catalog, asked, sized=_sized(world, shrunk))
-    return [] if one.model in found.refused else smaller
+    if (length, quant) not in world.seen:
+        asked = replace(world.wanted, context=length, shortest=length)
+        sized = _sized(world, shrunk)
+        world.seen[length, quant], _ = search(primary, world.names, world.facts, world.catalog, asked, sized=sized)
+    return [] if one.model in world.seen[length, quant].refused else smaller
 
 
 def _as(model: Model, quant: str, catalog: Catalog) -> Model:

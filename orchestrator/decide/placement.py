@@ -74,14 +74,16 @@ def place(
     max_num_seqs: int = 16,
     prefer: tuple[str, ...] = (),
     load: Load | None = None,
+    alone: bool = False,
 ) -> Placement:
     """Return the best placement with Ollama's pinned models (`ollama` bytes) resident beside the engines.
 
     Best: fewest refusals, then fewest engines that share a GPU with Ollama, then Ollama where it is today.
+    `alone`: Ollama is on no GPU at all.
     """
     boards = [
-        _Board({gpu.index: gpu for gpu in gpus}, others, home, spread(ollama, len(home)), load or Load())
-        for home in _homes(gpus, others, ollama)
+        _Board({gpu.index: gpu for gpu in gpus}, others, home, spread(ollama, len(home)) if home else 0, load or Load())
+        for home in ([()] if alone else _homes(gpus, others, ollama))
     ]
     # What the first engine takes, a second one lacks: with several, smaller weights for all are tried too.
     starts = ORDER[:5] if len(mappings) > 1 else ORDER[:1]
