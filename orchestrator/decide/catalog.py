@@ -78,6 +78,7 @@ class Found:
     confidence: str
     repo: str
     reason: str
+    sized: bool = True      # the name tells the size; else only the installed file does
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,9 @@ class Catalog:
             return Found(exact, "exact", exact.repo, f"the catalogue has {asked.model}:{asked.tag}")
         found = self._nearest(asked, entries)
         if found is None and tags.parse(name).tag == "latest":
+            has = ", ".join(f"{asked.model}:{tag}" for one in entries for tag in one.tags[:1])
             reason = f"{asked.model} without a tag is {asked.model}:{asked.tag}, which the catalogue does not have"
-            return Found(entries[0], "guess", entries[0].repo, reason)
+            return Found(entries[0], "guess", entries[0].repo, f"{reason}; it has {has}", sized=False)
         return found
 
     def _nearest(self, asked: tags.Tag, entries: list[Entry]) -> Found | None:

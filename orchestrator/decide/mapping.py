@@ -122,6 +122,8 @@ def _checked(
     start: Mapping, model: Model, catalog: Catalog, found: Found, why: tuple[str, ...]
 ) -> Mapping:
     """Cross-check the name with the file's own dimensions: library tags move, old pulls stay."""
+    if not found.sized:
+        return _by_size(start, model, catalog, found, why)
     wrong = disagreements(start.numbers, found.entry.numbers)
     if wrong:
         others = [e for e in catalog.named(found.entry.name) if not disagreements(start.numbers, e.numbers)]
@@ -140,6 +142,21 @@ def _checked(
     if found.confidence == "guess":
         return replace(start, reasons=why, candidates=(found.repo,))
     return _take(start, model, catalog, found.entry, found.repo, found.confidence, why)
+
+
+def _by_size(
+    start: Mapping, model: Model, catalog: Catalog, found: Found, why: tuple[str, ...]
+) -> Mapping:
+    """A name that tells no size stands for the one entry that has the installed file's dimensions, else for none."""
+    ours = start.numbers
+    same = [one for one in catalog.named(found.entry.name)
+            if ours.layers and ours.hidden and one.numbers.layers and not disagreements(ours, one.numbers)
+            and similar(one.numbers.params_b, ours.params_b)]  # fmt: skip
+    if len(same) != 1:
+        told = "the installed file tells no size" if not ours.layers else "none of them has the installed file's size"
+        return replace(start, reasons=(*why, f"{told}; name the repository in migrate.yaml"))
+    told = f"the installed file has the dimensions of {same[0].repo}"
+    return _checked(start, model, catalog, Found(same[0], "likely", same[0].repo, told), (*why, told))
 
 
 def _take(
