@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.decide.budget import Proof
 from orchestrator.decide.catalog import load
 from orchestrator.decide.chosen import chosen_lines
-from orchestrator.decide.hostmemory import Wish, host_budget
+from orchestrator.decide.hostmemory import host_budget, wish
 from orchestrator.decide.planning import Planned
 from orchestrator.facts import Facts
 from orchestrator.spec import Spec
@@ -29,6 +29,7 @@ def _host(sums: Proof, facts: Facts, spec: Spec) -> list[str]:
     asks = {share.ask.name: share.ask for budget in sums.budgets for share in budget.shares}
     if not asks:
         return []
-    wishes = [Wish(ask) for ask in asks.values() for _ in range(spec.engines[ask.name].replicas)]
+    engines = [(ask, spec.engines[ask.name]) for ask in asks.values()]
+    wishes = [wish(ask, [*one.extra_args, *one.vllm.args]) for ask, one in engines for _ in range(one.replicas)]
     found = host_budget(facts.host, tuple(wishes))
     return [str(found), *(f"does not fit: {one}" for one in found.problems), *found.warnings]

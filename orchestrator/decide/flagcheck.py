@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from orchestrator.decide import speculative
+from orchestrator.decide.effective import effective
 from orchestrator.decide.vllm_args import check
-from orchestrator.decide.vllm_named import named
+from orchestrator.decide.vllm_named import named, read_speculative
 from orchestrator.errors import UsageError
 from orchestrator.spec import Spec
 from orchestrator.spec_engine import Engine
@@ -16,6 +18,11 @@ def problems(spec: Spec) -> list[str]:
         for name, engine in spec.engines.items()
         for found in check(_said(engine), env={**engine.env, **engine.vllm.env}, rendered=_rendered(engine))
         if found.severity == "error"
+    ] + [
+        f"engines/{name}/vllm: {text}"
+        for name, engine in spec.engines.items()
+        if engine.vllm.speculative is not None or read_speculative([*engine.extra_args, *engine.vllm.args])
+        for text in speculative.problems(effective(engine).vllm.speculative or {})
     ]
 
 

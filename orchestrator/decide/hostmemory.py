@@ -7,9 +7,11 @@ the weights in host memory; offloading of weights or cache to the CPU takes what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.decide.vram import GIB, Ask, gib
+from orchestrator.decide.engine_memory import GIB, Ask, gib
+from orchestrator.decide.vllm_flags import Option, read
 from orchestrator.facts import Host
 
 PROCESS = 4 * GIB           # Python, torch and CUDA libraries of one rank
@@ -41,6 +43,24 @@ class Wish:
     @property
     def shm(self) -> int:
         return SHM_RANKS if self.ranks > 1 else SHM_ONE
+
+
+def wish(ask: Ask, args: Sequence[str]) -> Wish:
+    """Return what an engine wants of the host, from its user's own flags; the last of each counts."""
+    line = read(args)
+    sleep = line.get("--enable-sleep-mode")
+    return Wish(
+        ask, sleep is not None and not sleep.word.startswith("--no-"),
+        _bytes(line.get("--cpu-offload-gb")), _bytes(line.get("--kv-offloading-size")),
+    )  # fmt: skip
+
+
+def _bytes(option: Option | None) -> int:
+    try:
+        size = float(option.value or "") if option else 0.0
+    except ValueError:
+        return 0
+    return int(size * GIB) if 0 < size < 1e6 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def adapter(
     if (numbers.vocab or 0) > _MOST_VOCAB:
         problems.append(f"its base has a vocabulary of {numbers.vocab}, and vLLM loads LoRA up to {_MOST_VOCAB}")
     computed = lora_bytes(rank, modules, numbers)
-    base = str(config.get("base_model_name_or_path") or "")
+    base = " ".join(str(config.get("base_model_name_or_path") or "").split())[:120]
     return Adapter(name, path, base, rank, modules, computed if computed is not None else size, tuple(problems))
 
 

@@ -66,6 +66,25 @@ def speculative_cost(
     return Part("drafts", weights + judged, text, token), ""
 
 
+def problems(config: Mapping[str, Any]) -> list[str]:
+    """Return why vLLM would not take a --speculative-config."""
+    known = {key: config.get(key) for key in ("method", "model") if config.get(key)}
+    if not known:
+        return ["speculative: name a method (ngram, eagle3, mtp, ...) or the model that drafts"]
+    odd = [f"speculative: {key} should be text" for key, value in known.items() if not isinstance(value, str)]
+    if odd:
+        return odd
+    tokens, how = config.get("num_speculative_tokens"), method(config)
+    if tokens is None:
+        needed = how in ("ngram", "ngram_gpu", "draft_model")
+        return [f"speculative: {how} needs num_speculative_tokens, such as 4"] if needed else []
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+        return [f"speculative: num_speculative_tokens should be a whole number above 0 (is {tokens!r})"]
+    if how == "draft_model" and not config.get("model"):
+        return ["speculative: draft_model needs a model"]
+    return []
+
+
 def _count(value: Any, default: int = _TOKENS) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.decide import flagcheck
 from orchestrator.decide.bars import bar
 from orchestrator.decide.budget import Proof, proof
 from orchestrator.decide.catalog import load
 from orchestrator.decide.engine_memory import GIB, MIB, Ask, Part
+from orchestrator.decide.hostmemory import wish
 from orchestrator.decide.settle import settled
 from orchestrator.decide.speculative import method, refusals, speculative_cost, step_notes
 from orchestrator.decide.vram import fit, share_of
@@ -212,3 +214,46 @@ def test_what_the_user_fixed_stays() -> None:
 def test_nothing_is_changed_where_everything_fits() -> None:
     one = spec()
     assert settled(one, facts(), load(), {}) == one
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, "name a method"), ({"method": ""}, "name a method"), ({"method": 7}, "method should be text"),
+        ({"method": "ngram"}, "ngram needs num_speculative_tokens"), ({"model": DRAFT}, "draft_model needs num_spec"),
+        ({"method": "ngram", "num_speculative_tokens": 0}, "above 0"), ({"method": "mtp", "num_speculative_tokens": "3"}, "whole"),
+        ({"method": "draft_model", "num_speculative_tokens": 3}, "needs a model"),
+    ],
+)  # fmt: skip
+def test_a_speculation_that_vllm_would_refuse_is_refused_with_its_path(config: dict[str, Any], told: str) -> None:
+    (found,) = flagcheck.problems(spec(vllm={"speculative": config}))
+    assert found.startswith("engines/llama/vllm: speculative: ")
+    assert told in found
+
+
+@pytest.mark.parametrize(
+    "config", [{"method": "mtp"}, {"method": "suffix"}, {"method": "ngram", "num_speculative_tokens": 4},
+               {"model": "x/eagle3-head"}, {"model": DRAFT, "num_speculative_tokens": 4}],
+)  # fmt: skip
+def test_a_speculation_that_vllm_takes_is_taken(config: dict[str, Any]) -> None:
+    assert flagcheck.problems(spec(vllm={"speculative": config})) == []
+
+
+def test_a_users_own_flag_is_checked_as_the_named_key_is() -> None:
+    assert "above 0" in flagcheck.problems(spec(vllm={"args": [
+        "--speculative-config", '{"method":"ngram","num_speculative_tokens":-1}']}))[0]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "ram"),
+    [
+        ([], 6), (["--enable-sleep-mode", "--no-enable-sleep-mode"], 6), (["--cpu-offload-gb", "4"], 10),
+        (["--kv-offloading-size=2.5"], 8.5), (["--cpu-offload-gb", "much"], 6), (["--cpu-offload-gb", "-3"], 6),
+    ],
+)  # fmt: skip
+def test_what_a_users_flags_want_of_the_host(args: list[str], ram: float) -> None:
+    assert wish(TARGET, args).ram == ram * GIB
+
+
+def test_sleep_mode_keeps_the_weights_on_the_host() -> None:
+    assert wish(TARGET, ["--enable-sleep-mode"]).ram == 6 * GIB + TARGET.weights()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.decide.catalog import Numbers, load
 from orchestrator.decide.lora import Adapter, adapter, arguments, base_doubt, base_problem, lora_bytes, vram
@@ -123,3 +125,13 @@ def test_arguments() -> None:
     assert arguments(()) == ()
 
 
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from([*CONFIG, "rank_pattern", "modules_to_save", "init_lora_weights"]), ANYTHING))
+def test_a_configuration_of_anything_is_read_or_refused_never_raised(config: dict) -> None:
+    found = adapter("a", "x/y", config, LLAMA)
+    assert found.problems or (found.rank > 0 and found.modules)
