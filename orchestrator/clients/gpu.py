@@ -6,12 +6,12 @@ costs the fact that it would have given, never the look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.facts import Gpu, Holder
+from orchestrator.clients.nvml import Nvml, capability, cuda, holders, memory, own_memory, text
+from orchestrator.facts import Gpu
 
-_NAME = 40          # characters of a process's name that are kept
 _VGPU, _LENDS = 2, (3, 4)       # nvmlGpuVirtualizationMode_t: inside a VM with a vGPU; a host that lends GPUs to VMs
 
 
@@ -29,31 +29,6 @@ class GpuLook:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Nvml:
-    """The binding, with calls that may fail, and what is to be said of the GPUs."""
-
-    binding: Any
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def failure(self) -> type[Exception]:
-        """What a call raises."""
-        found: type[Exception] = self.binding.NVMLError
-        return found
-
-    def get(self, call: str, *given: Any) -> Any:
-        """Return what a call answers; raises NVMLError."""
-        return getattr(self.binding, f"nvml{call}")(*given)
-
-    def maybe(self, call: str, *given: Any) -> Any:
-        """Return what a call answers, None where this driver, system or permission does not have it."""
-        try:
-            return self.get(call, *given)
-        except (self.binding.NVMLError, self.binding.NVMLLibraryMismatchError, AttributeError, ValueError):
-            return None
-
-
 def look() -> GpuLook:
     """Ask NVML once. Never raises: a missing library or driver becomes `problem`."""
     try:
@@ -64,21 +39,21 @@ def look() -> GpuLook:
         pynvml.nvmlInit()
     except (pynvml.NVMLError, OSError) as error:
         return GpuLook(problem=_explain(str(error)))
-    nvml = _Nvml(pynvml)
+    nvml = Nvml(pynvml)
     try:
         count = int(nvml.get("DeviceGetCount"))
         gpus = tuple(gpu for number in range(count) for gpu in _at(nvml, number))
-        driver = _text(nvml.maybe("SystemGetDriverVersion"))
-        cuda = _cuda(nvml)
+        driver = text(nvml.maybe("SystemGetDriverVersion"))
+        newest = cuda(nvml)
     except pynvml.NVMLError as error:
         return GpuLook(problem=f"NVML failed: {error}")
     finally:
         nvml.maybe("Shutdown")
     problem = "" if gpus else "; ".join(nvml.notes) or "NVML answers, but there is no GPU"
-    return GpuLook(gpus, driver, problem, cuda, tuple(nvml.notes))
+    return GpuLook(gpus, driver, problem, newest, tuple(nvml.notes))
 
 
-def _at(nvml: _Nvml, number: int) -> list[Gpu]:
+def _at(nvml: Nvml, number: int) -> list[Gpu]:
     """Return the GPU, its MIG instances, or nothing with a note why: one that is lost does not hide the others."""
     try:
         handle = nvml.get("DeviceGetHandleByIndex", number)
@@ -89,7 +64,7 @@ def _at(nvml: _Nvml, number: int) -> list[Gpu]:
     return []
 
 
-def _advice(nvml: _Nvml, error: Any) -> str:
+def _advice(nvml: Nvml, error: Any) -> str:
     known = nvml.binding
     code = getattr(error, "value", None)
     if code in (known.NVML_ERROR_GPU_IS_LOST, known.NVML_ERROR_RESET_REQUIRED):
@@ -99,9 +74,9 @@ def _advice(nvml: _Nvml, error: Any) -> str:
     return ""
 
 
-def _whole(nvml: _Nvml, number: int, handle: Any) -> Gpu:
-    name = _text(nvml.maybe("DeviceGetName", handle)) or "NVIDIA GPU"
-    total, free, reserved = _own_memory(nvml, handle)
+def _whole(nvml: Nvml, number: int, handle: Any) -> Gpu:
+    name = text(nvml.maybe("DeviceGetName", handle)) or "NVIDIA GPU"
+    total, free, reserved = own_memory(nvml, handle)
     screen = any(nvml.maybe(call, handle) for call in ("DeviceGetDisplayActive", "DeviceGetDisplayMode"))
     virtual = nvml.maybe("DeviceGetVirtualizationMode", handle)
     if virtual == _VGPU:
@@ -110,30 +85,30 @@ def _whole(nvml: _Nvml, number: int, handle: Any) -> Gpu:
         nvml.notes.append(f"GPU {number} ({name}) is lent to virtual machines: use it inside one of them")
     if not total:
         nvml.notes.append(f"GPU {number} ({name}): NVML tells no memory of its own; it shares the host's")
-    holders = _holders(nvml, handle)
+    held = holders(nvml, handle)
     return Gpu(
         index=str(number),
-        uuid=_text(nvml.maybe("DeviceGetUUID", handle)) or f"GPU-{number}",
+        uuid=text(nvml.maybe("DeviceGetUUID", handle)) or f"GPU-{number}",
         name=name,
         total=total,
         free=free,
-        compute_capability=_capability(nvml, handle),
-        processes=len(holders),
+        compute_capability=capability(nvml, handle),
+        processes=len(held),
         display=screen,
         reserved=reserved,
         unified=not total,
-        holders=holders,
+        holders=held,
     )
 
 
-def _instances(nvml: _Nvml, number: int, handle: Any) -> list[Gpu]:
+def _instances(nvml: Nvml, number: int, handle: Any) -> list[Gpu]:
     """Return the MIG instances: the whole GPU takes no work while MIG is on.
 
     Compute instances of one GPU instance share its memory, so that only the first of them is listed.
     """
     found: list[Gpu] = []
     owners: dict[int, str] = {}
-    parent = _text(nvml.maybe("DeviceGetUUID", handle))
+    parent = text(nvml.maybe("DeviceGetUUID", handle))
     for at in range(nvml.maybe("DeviceGetMaxMigDeviceCount", handle) or 8):
         try:
             mine = nvml.get("DeviceGetMigDeviceHandleByIndex", handle, at)
@@ -153,31 +128,33 @@ def _instances(nvml: _Nvml, number: int, handle: Any) -> list[Gpu]:
     return found
 
 
-def _instance(nvml: _Nvml, index: str, mine: Any, whole: Any) -> Gpu:
+def _instance(nvml: Nvml, index: str, mine: Any, whole: Any) -> Gpu:
     try:
-        total, free, reserved = _memory(nvml, mine)
+        total, free, reserved = memory(nvml, mine)
     except nvml.failure:
         total = free = reserved = 0
     seen = nvml.maybe("DeviceGetAttributes_v2", mine)
     if not total and seen:      # some drivers tell an instance's memory to root alone
         total = free = int(seen.memorySizeMB) * 2**20
         nvml.notes.append(f"MIG instance {index}: NVML does not tell what is used of its memory; taken as free")
-    name = _text(nvml.maybe("DeviceGetName", mine)) or _text(nvml.maybe("DeviceGetName", whole))
+    if not total:
+        memory(nvml, mine)      # says why
+    name = text(nvml.maybe("DeviceGetName", mine)) or text(nvml.maybe("DeviceGetName", whole))
     base, _, profile = name.partition(" MIG ")
     profile = profile.strip() or (_profile(seen) if seen else "")
-    holders = _holders(nvml, mine, whole)
+    held = holders(nvml, mine, whole)
     return Gpu(
         index=index,
-        uuid=_text(nvml.get("DeviceGetUUID", mine)),
+        uuid=text(nvml.get("DeviceGetUUID", mine)),
         name=f"{base} MIG {profile}".strip(),
         total=total,
         free=free,
-        compute_capability=_capability(nvml, whole),
-        processes=len(holders),
+        compute_capability=capability(nvml, whole),
+        processes=len(held),
         mig=True,
         profile=profile,
         reserved=reserved,
-        holders=holders,
+        holders=held,
     )
 
 
@@ -188,77 +165,9 @@ def _profile(seen: Any) -> str:
     return f"{part}{slices}g.{-(-int(seen.memorySizeMB) // 1024)}gb"
 
 
-def _own_memory(nvml: _Nvml, handle: Any) -> tuple[int, int, int]:
-    """Return the memory of a whole GPU, all 0 where it has none of its own; raises other NVMLErrors."""
-    known = nvml.binding
-    try:
-        return _memory(nvml, handle)
-    except nvml.failure as error:
-        if getattr(error, "value", None) not in (known.NVML_ERROR_NOT_SUPPORTED, known.NVML_ERROR_FUNCTION_NOT_FOUND):
-            raise
-    return 0, 0, 0
-
-
-def _memory(nvml: _Nvml, handle: Any) -> tuple[int, int, int]:
-    """Return total, free and reserved in bytes; raises NVMLError.
-
-    Older drivers have no second version of the call: then the reserve counts as used, as nvidia-smi showed it.
-    """
-    seen = nvml.maybe("DeviceGetMemoryInfo", handle, nvml.binding.nvmlMemory_v2)
-    if seen is None:
-        seen = nvml.get("DeviceGetMemoryInfo", handle)
-    total, free, reserved = int(seen.total), int(seen.free), int(getattr(seen, "reserved", 0))
-    if not 0 <= reserved < total:
-        reserved = 0
-    return total - reserved, max(0, min(free, total - reserved)), reserved
-
-
-def _capability(nvml: _Nvml, handle: Any) -> float:
-    seen = nvml.maybe("DeviceGetCudaComputeCapability", handle)
-    return seen[0] + seen[1] / 10 if seen else 0.0
-
-
-def _holders(nvml: _Nvml, handle: Any, whole: Any = None) -> tuple[Holder, ...]:
-    """Return who holds memory, largest first; of a MIG instance from the whole GPU where it does not tell itself."""
-    seen = _processes(nvml, handle)
-    if seen is None and whole is not None:
-        ids = nvml.maybe("DeviceGetGpuInstanceId", handle), nvml.maybe("DeviceGetComputeInstanceId", handle)
-        seen = [one for one in _processes(nvml, whole) or ()
-                if (one.gpuInstanceId, one.computeInstanceId) == ids]  # fmt: skip
-    held = {int(one.pid): _bytes(one.usedGpuMemory) for one in seen or ()}
-    found = [Holder(pid, _process_name(nvml, pid), size) for pid, size in held.items()]
-    return tuple(sorted(found, key=lambda one: (-(one.bytes or 0), one.pid)))
-
-
-def _processes(nvml: _Nvml, handle: Any) -> list[Any] | None:
-    """Return processes that compute or draw; None where NVML does not tell either. Old drivers have only _v2."""
-    answers = []
-    for what in ("Graphics", "Compute"):
-        seen = nvml.maybe(f"DeviceGet{what}RunningProcesses_v3", handle)
-        answers.append(seen if seen is not None else nvml.maybe(f"DeviceGet{what}RunningProcesses_v2", handle))
-    return None if answers == [None, None] else [one for answer in answers for one in answer or ()]
-
-
-def _process_name(nvml: _Nvml, pid: int) -> str:
-    """Return the program's name alone: its arguments may hold secrets."""
-    said = _text(nvml.maybe("SystemGetProcessName", pid)).strip()
-    return said.split(" ")[0].replace("\\", "/").rpartition("/")[2][:_NAME]
-
-
-def _bytes(value: Any) -> int | None:
-    return None if value is None or value >= 2**63 else int(value)
-
-
-def _cuda(nvml: _Nvml) -> str:
-    seen = nvml.maybe("SystemGetCudaDriverVersion_v2") or nvml.maybe("SystemGetCudaDriverVersion")
-    return f"{seen // 1000}.{seen % 1000 // 10}" if seen else ""
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
-
-
-def _explain(text: str) -> str:
-    if "Shared Library Not Found" in text or "Library" in text:
+def _explain(said: str) -> str:
+    if "Shared Library Not Found" in said or "Library" in said:
         return "no NVIDIA driver on this machine (libnvidia-ml.so.1 is missing)"
-    return f"the NVIDIA driver does not answer: {text}"
+    if "mismatch" in said:
+        return f"the NVIDIA driver does not answer: {said} Its kernel module is still the old one: restart the machine"
+    return f"the NVIDIA driver does not answer: {said}"

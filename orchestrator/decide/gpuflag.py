@@ -6,16 +6,11 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-import yaml
-
+from orchestrator.decide.gpucards import Card, known, profile_mib, squeeze
 from orchestrator.errors import UsageError
 from orchestrator.facts import Gpu
 
-DATA = Path(__file__).parent.parent / "data" / "gpus.yaml"
 FORMS = (
     '"24GiB,cc8.9", "2x24GiB,cc8.9", "24GiB,cc8.9,used 2GiB" (or free 22GiB, mig, display), or a name: "RTX 4090", '
     '"2x L40S", "A100-80GB:mig-3g.40gb"'
@@ -35,33 +30,12 @@ _CAPABILITY = re.compile(
 )  # fmt: skip
 _BEFORE = re.compile(r"\s*\(?(\d{1,6})\s*[xX\u00d7*]\)?\s*(?=\S)")
 _AFTER = re.compile(r"(?<=[\s)\w])(?:\s+|\()[xX\u00d7*]\s*(\d{1,6})\)?\s*$")
-_FILLER = re.compile(
-    r"nvidia|geforce|tesla|(?<![a-z])(?:pcie|sxm\d?|hbm\d?e?|generation|edition|server|workstation|gpu|vram|memory|max-?q)"
-    r"(?![a-z])", re.IGNORECASE,
-)  # fmt: skip
 _OTHERS = re.compile(
     r"(?:amd|radeon|instinct|apple|intel|arc)\b|mi\d{2,3}x?\b|rx\s?\d{4}|m[1-9](?:\s?(?:pro|max|ultra))?$",
     re.IGNORECASE,
 )  # fmt: skip
-_GEFORCE = re.compile(r"RTX (?=[2-5]0\d0)")
 _MOST = 64
 _NEAR = 0.08        # a size this near to one of a card's is that card's
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A GPU that is known by name; `sizes` in MiB as nvidia-smi shows them."""
-
-    name: str
-    sizes: tuple[int, ...]
-    capability: float
-    mig: bool = False
-    unified: bool = False
-    usual: int = 0
-
-    def labelled(self, size: int) -> str:
-        """Return the name, with the size where the card comes in several."""
-        return self.name if len(self.sizes) == 1 else f"{self.name}-{round(size / 1024)}GB"
 
 
 @dataclass(slots=True)
@@ -75,27 +49,6 @@ class _Said:
     profile: str = ""
     marks: set[str] = field(default_factory=set)
     bad: list[str] = field(default_factory=list)
-
-
-@cache
-def known() -> dict[str, Card]:
-    """Return the GPUs known by name: squeezed name -> card."""
-    found: dict[str, Card] = {}
-    for name, one in _data()["gpus"].items():
-        sizes = one["memory_mib"] if isinstance(one["memory_mib"], list) else [one["memory_mib"]]
-        card = Card(
-            name, tuple(sizes), float(one["compute_capability"]), mig=bool(one.get("mig")),
-            unified=bool(one.get("unified")), usual=int(one.get("usual", 0)),
-        )  # fmt: skip
-        for spelled in (name, *one.get("also", ())):
-            found |= {_squeeze(spelled): card, _squeeze(_GEFORCE.sub("", spelled)): card}
-    return found
-
-
-@cache
-def _data() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(DATA.read_text(encoding="utf-8"))
-    return found
 
 
 def parse_all(texts: Iterable[str]) -> tuple[Gpu, ...]:
@@ -163,7 +116,7 @@ def _apart(text: str) -> list[str]:
 
 
 def _named(piece: str) -> bool:
-    return _squeeze(_rest(piece)) in known()
+    return squeeze(_rest(piece)) in known()
 
 
 def _rest(piece: str) -> str:
@@ -222,7 +175,7 @@ def _part(part: str, said: _Said) -> None:
 
 
 def _name(name: str, whole: str, said: _Said) -> None:
-    card = known().get(_squeeze(name))
+    card = known().get(squeeze(name))
     if card and said.cards:
         said.bad.append(f"{whole!r} is a second name")
     elif card:
@@ -230,7 +183,7 @@ def _name(name: str, whole: str, said: _Said) -> None:
     elif _OTHERS.match(name):
         said.bad.append(f"{whole!r} is no NVIDIA GPU, and vLLM is set up here for NVIDIA alone")
     else:
-        near = difflib.get_close_matches(_squeeze(name), known(), 1, 0.8)
+        near = difflib.get_close_matches(squeeze(name), known(), 1, 0.8)
         said.bad.append(f"{whole!r} is not understood" + (f"; {known()[near[0]].name}?" if near else ""))
 
 
@@ -269,7 +222,7 @@ def _total(said: _Said, card: Card | None) -> int:
     """Return the bytes of the whole GPU, 0 where they are not told. A size in a part of its own is taken as it is."""
     stated = said.sizes.get("total", [0])[0]
     if stated or card is None:
-        return stated or said.inside or (_profile_mib(said.profile) * 2**20 if said.profile else 0)
+        return stated or said.inside or (profile_mib(said.profile) * 2**20 if said.profile else 0)
     sizes = {size: abs(size * 2**20 - said.inside) for size in card.sizes}
     if said.inside:
         size = min(sizes, key=lambda one: sizes[one])
@@ -282,18 +235,9 @@ def _total(said: _Said, card: Card | None) -> int:
 
 def _slice(said: _Said, total: int, name: str, *, divided: bool) -> tuple[int, str]:
     """Return the memory and the name of a MIG instance of a GPU with `total` bytes."""
-    size = _profile_mib(said.profile) * 2**20
+    size = profile_mib(said.profile) * 2**20
     if divided and size > total:
         said.bad.append(f"a profile {said.profile} is larger than {name}")
     # Where no card is named, a size that is stated is the instance's own.
     own = said.sizes.get("total", [0])[0] if not divided else 0
     return own or size, f"{name} MIG {said.profile}"
-
-
-def _profile_mib(profile: str) -> int:
-    size = int(re.sub(r".*g\.(\d+)gb", r"\1", profile))
-    return int(_data()["mig_mib"].get(size) or size * 1024 * _data()["mig_share"])
-
-
-def _squeeze(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", _FILLER.sub(" ", name.lower()))

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from orchestrator.facts import Facts, Gpu
 
 _GIB = 2**30
+_WIDTH = 100
 _MOST = 4           # processes that are named, largest first
 _SMALL = 64 * 2**20     # bytes that a process holds and nobody asks about
 
 
 def seen(facts: Facts) -> list[str]:
-    """Return one line per GPU with who holds its memory below, then the driver and what NVML said beside."""
+    """Return each GPU with its marks and who holds its memory below, then the driver and what NVML said beside."""
     lines: list[str] = []
     for gpu in facts.gpus:
         memory = f"{gpu.total / _GIB:.1f} GiB, {gpu.free / _GIB:.1f} free"
-        marks = "".join(f", {mark}" for mark in _marks(gpu))
-        lines.append(f"GPU {gpu.index}: {gpu.name}, {memory}, compute capability {gpu.compute_capability}{marks}")
+        lines.append(f"GPU {gpu.index}: {gpu.name}, {memory}, compute capability {gpu.compute_capability}")
         held = _held(gpu)
-        lines += [f"  held by {held}"] if held else []
+        lines += [f"  {mark}" for mark in (*_marks(gpu), *([f"held by {held}"] if held else []))]
     if not facts.gpus:
         lines.append(f"GPU: none ({facts.gpu_problem})")
     elif facts.driver:
         cuda = f", CUDA {facts.cuda} at most" if facts.cuda else ""
         lines.append(f"NVIDIA driver {facts.driver}{cuda}")
     if facts.gpus:
-        lines += facts.gpu_notes
+        lines += [line for note in facts.gpu_notes
+                  for line in textwrap.wrap(note, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)]  # fmt: skip
     if facts.host.ram_limit:
         lines.append(f"RAM: {facts.host.ram_limit / _GIB:.1f} GiB, the limit of the container that this runs in")
     return lines

@@ -94,6 +94,10 @@ def test_a_driver_that_does_not_answer(library: Path) -> None:
     assert seen["problem"] == "the NVIDIA driver does not answer: Driver Not Loaded"
 
 
+def test_a_driver_that_was_updated_beneath_its_module(library: Path) -> None:
+    assert "restart the machine" in look(library, STANDIN_NVML_ERROR="18")["problem"]
+
+
 def test_no_driver(tmp_path: Path) -> None:
     (tmp_path / "libnvidia-ml.so.1").write_text("not a library")     # hides a real one
     seen = look(tmp_path)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.gpuflag import ASSUMED, known, parse_all, parse_gpu, parse_gpus
+from orchestrator.decide.gpucards import known
+from orchestrator.decide.gpuflag import ASSUMED, parse_all, parse_gpu, parse_gpus
 from orchestrator.errors import UsageError
 
 GIB = 2**30

@@ -14,9 +14,11 @@ def test_marks_and_holders() -> None:
     gpus = (Gpu("0", "GPU-a", "RTX 4090", 24 * GIB, 19 * GIB, 8.9, display=True, holders=held),
             Gpu("1:0", "MIG-b", "H100 MIG 3g.40gb", 39 * GIB, 39 * GIB, 9.0, mig=True))  # fmt: skip
     assert gpulines.seen(Facts(NONE, gpus, driver="580.95.05", cuda="13.0", gpu_notes=("GPU 2 is left out",))) == [
-        "GPU 0: RTX 4090, 24.0 GiB, 19.0 free, compute capability 8.9, a screen hangs on it",
+        "GPU 0: RTX 4090, 24.0 GiB, 19.0 free, compute capability 8.9",
+        "  a screen hangs on it",
         "  held by ollama (pid 812) 5.0 GiB, process (pid 7)",
-        "GPU 1:0: H100 MIG 3g.40gb, 39.0 GiB, 39.0 free, compute capability 9.0, MIG instance MIG-b",
+        "GPU 1:0: H100 MIG 3g.40gb, 39.0 GiB, 39.0 free, compute capability 9.0",
+        "  MIG instance MIG-b",
         "NVIDIA driver 580.95.05, CUDA 13.0 at most",
         "GPU 2 is left out",
     ]
