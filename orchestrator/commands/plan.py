@@ -19,8 +19,11 @@ from orchestrator.commands.session import OVERRIDE, open_journal, workspace
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
 from orchestrator.decide.budget import Running
+from orchestrator.decide.catalog import load
+from orchestrator.decide.handover import handover_lines
 from orchestrator.decide.planning import Planned, decide_plan
 from orchestrator.decide.propose import Proposal
+from orchestrator.decide.settle import remedy
 from orchestrator.decide.specfile import spec_to_yaml
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Happening, Kind
@@ -97,9 +100,13 @@ def _fits(planned: Planned, facts: Facts, space: Workspace) -> None:
     assert sums is not None
     absent = [line for line in sums.unknown if line.startswith("GPU ")] if facts.gpus else []
     if sums.problems or absent:
+        way = remedy(planned.spec, facts, load()) if planned.spec and not absent else ""
+        turns = [f"  {line}" for one in planned.handover for line in handover_lines(one)]
         raise MigrateError(
-            "the plan does not fit: " + [*sums.problems, *absent][0], evidence=str(sums),
-            hint=f"change {space.spec_path}, or take smaller or fewer models", code=ExitCode.GATE,
+            "the plan does not fit: " + [*sums.problems, *absent][0],
+            evidence="\n".join([str(sums), *(["Hand-over", *turns] if turns else [])]),
+            hint=f"in {space.spec_path}, this would fit: {way}" if way
+            else f"change {space.spec_path}, or take smaller or fewer models", code=ExitCode.GATE,
         )
 
 

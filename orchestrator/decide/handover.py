@@ -53,6 +53,16 @@ class Handover:
     instead: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Ollama's side: its inequality on each of its GPUs, bytes of all its models, bytes on each GPU."""
+
+    lines: tuple[str, ...]
+    gpus: tuple[str, ...]
+    size: int
+    each: int
+
+
 def handover(
     mapping: Mapping, names: tuple[str, ...], facts: Facts, catalog: Catalog, wanted: Wanted,
     *, needs: Needs | None = None, taken: MappingType[str, int] | None = None,
@@ -74,29 +84,29 @@ def handover(
         one = found.placed[0]
         alone = tuple(str(budget) for budget in found.budgets if budget.gpu in one.gpus)
         kept = tuple(str(budget) for budget in rest.budgets if budget.gpu in rest.home)
-        return _told(one, length, alone, (kept, rest.home, size), facts, needs or Needs())
+        ollama = Rest(kept, rest.home, size, spread(size, len(rest.home)))
+        return told(one, length, alone, ollama, facts, needs or Needs())
 
     lengths = list(wanted.contexts())
     last = both(lengths[-1])        # what the shortest context does not allow, a longer one does not
     return next(found for length in lengths if (found := both(length))) if last else None
 
 
-def _told(
-    one: Placed, length: int, alone: tuple[str, ...], rest: tuple[tuple[str, ...], tuple[str, ...], int],
-    facts: Facts, needs: Needs,
-) -> Handover:  # fmt: skip
-    kept, home, size = rest
+def told(
+    one: Placed, length: int, alone: tuple[str, ...], rest: Rest, facts: Facts, needs: Needs
+) -> Handover:
+    """Return the hand-over of an engine that fits alone, with `alone` as the inequality of each of its GPUs."""
     running = number(facts.traffic.latency.p99) or 0.0
     start = eta.engine_start([one.share.weights * one.share.ask.tensor_parallel])
-    load = eta.ollama_start(size)
+    load = eta.ollama_start(rest.size)
     settle = eta.SETTLE
     there = (settle[0] + start.low_s, running + settle[1] + (start.high_s or math.inf))
     back = (settle[0] + load.low_s, running + settle[1] + (load.high_s or math.inf))
     waits, source = patience(facts, needs)
     return Handover(
         one.mapping.model, one.repo, one.share.ask.scheme, one.flag, one.gpus, length, one.share.ask.max_num_seqs,
-        one.share.kv, one.share.utilization, alone, kept, home, there, back, (start.why, load.why), waits, source,
-        refusal(max(there[1], back[1]), waits), _instead(one, size, home, there[1]),
+        one.share.kv, one.share.utilization, alone, rest.lines, rest.gpus, there, back, (start.why, load.why),
+        waits, source, refusal(max(there[1], back[1]), waits), _instead(one, rest.each, there[1]),
     )  # fmt: skip
 
 
@@ -117,13 +127,14 @@ def refusal(swap: float, waits: float) -> str:
     return f"a swap takes up to {eta.duration(swap)}, and clients wait {eta.duration(waits)}: held requests would fail"
 
 
-def _instead(one: Placed, ollama: int, home: tuple[str, ...], swap: float) -> tuple[str, ...]:
+def _instead(one: Placed, ollama: int, swap: float) -> tuple[str, ...]:
     share, ask = one.share, one.share.ask
     least = max(share.weights + ask.one_sequence() + share.activations + share.graphs + ask.context(), one.loading)
-    kept = spread(ollama, len(home)) + SPARE
-    many = f"{len(one.gpus)} more GPUs of {gib(least + SPARE)} or more each" if len(one.gpus) > 1 else ""
+    size = gib(least + SPARE)
+    count = len(one.gpus)
+    more = f"{count} more GPUs of {size} or more each" if count > 1 else f"a second GPU of {size} or more"
     return (
-        f"{many or f'a second GPU of {gib(least + SPARE)} or more'} for vLLM, or one of {gib(kept)} for Ollama",
+        f"{more} for vLLM, or one of {gib(ollama + SPARE)} for Ollama",
         f"clients that wait {eta.duration(swap)} or longer (a timeout of theirs), stated as needs.client_timeout",
         "retiring Ollama's copy altogether in a window that users agree to: then there is no way back but a reload",
     )

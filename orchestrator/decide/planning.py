@@ -10,6 +10,7 @@ from orchestrator.decide import adapters, capability
 from orchestrator.decide.budget import Proof, Running, proof
 from orchestrator.decide.catalog import load
 from orchestrator.decide.handover import Handover
+from orchestrator.decide.handover_spec import handovers
 from orchestrator.decide.propose import Proposal, propose, sorted_out
 from orchestrator.decide.tuning import Setting, tuning
 from orchestrator.decide.verdict import Verdict, decide
@@ -56,7 +57,10 @@ def decide_plan(
     if written is not None:
         adapters.require(written, facts, "migrate.yaml")
         verdict = decide(facts, needs, capability.of_spec(written, facts, catalog))
-        return Planned(verdict, settings, written, None, proof(written, facts, catalog, running), rehearsal=rehearsal)
+        running = tuple(running)
+        sums = proof(written, facts, catalog, running)
+        turns = handovers(written, facts, catalog, sums, running)
+        return Planned(verdict, settings, written, None, sums, rehearsal=rehearsal, handover=turns)
     verdict = decide(facts, needs, capability.of_models(sorted_out(facts, models, catalog, overrides)[0]))
     wanted = verdict.kind in RENDERED
     if not (wanted or force or rehearsal):

@@ -13,6 +13,7 @@ from orchestrator.decide.handover import PATIENCE, handover_lines, patience, ref
 from orchestrator.decide.planning import decide_plan
 from orchestrator.decide.propose import propose
 from orchestrator.facts import Spread, Traffic
+from orchestrator.spec import parse_spec
 from orchestrator.spec_needs import Needs
 
 TWELVE = {"gpus": ["12282MiB cc8.9"], "models": [{"name": "llama3.1:8b", "size": 4_920_753_328, "quantization": "Q4_K_M"}],
@@ -87,3 +88,36 @@ def test_an_engine_that_stays_resident_is_counted() -> None:
     found = propose("case", facts(case))
     for turns in found.handovers:
         assert found.spec.engines == {} or any("others" in line for line in turns.vllm)
+
+
+def _written(kv: str, pinned: str = "[llama3.1:8b]"):
+    text = f"""
+version: 1
+name: case
+ollama: {{gpus: ["0"], pinned: {pinned}, context_length: 8192}}
+engines:
+  llama: {{repo: RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16, gpus: ["0"], max_model_len: 8192, kv_cache: {kv},
+          gpu_memory_utilization: 0.72}}
+routes: {{"llama3.1:8b": {{engine: llama}}}}
+needs: {{client_timeout: 1h}}
+"""
+    return parse_spec(text)
+
+
+def test_a_file_that_does_not_fit_as_a_whole_is_told_the_same() -> None:
+    planned = decide_plan("case", facts(TWELVE), written=_written("1100MiB"))
+    assert planned.sums is not None
+    assert planned.sums.problems
+    turns = planned.handover[0]
+    assert (turns.model, turns.gpus, turns.ollama_gpus, turns.refused) == ("llama3.1:8b", ("0",), ("0",), "")
+    assert not any("does not fit" in line for line in (*turns.vllm, *turns.ollama))
+
+
+def test_no_turns_where_the_engine_does_not_fit_alone_or_all_fits() -> None:
+    assert decide_plan("case", facts(TWELVE), written=_written("9GiB")).handover == ()
+    roomy = {**TWELVE, "gpus": ["40GiB cc8.9"]}
+    fits = _written("1100MiB").model_copy(update={"engines": {"llama": _written("1100MiB").engines["llama"].model_copy(
+        update={"gpu_memory_utilization": 0.3})}})  # fmt: skip
+    planned = decide_plan("case", facts(roomy), written=fits)
+    assert planned.sums is not None
+    assert (planned.sums.problems, planned.handover) == ([], ())
