@@ -55,7 +55,9 @@ def alternatives(
         usable += online(mapping, capability)
     wishes = _WISHES[_kind_now(quantization, catalog)] if quantization else _WISHES["bf16"]
     own = mapping.repo.partition("/")[0]
-    return tuple(sorted(usable, key=lambda one: (wishes.index(family(one.scheme)), *_trust(one, own))))
+    # What is made on load comes last within its kind.
+    return tuple(sorted(usable, key=lambda one: (
+        wishes.index(family(one.scheme)), one.kind == "online", *trust(one.repo, one.scheme, own))))  # fmt: skip
 
 
 def _kind_now(quantization: str, catalog: Catalog) -> str:
@@ -95,8 +97,24 @@ def online(mapping: Mapping, capability: float) -> list[Alternative]:
     return [Alternative(repo, "int8", "online", "int8_per_channel_weight_only", "16-bit weights, made 8-bit on load")]
 
 
-def _trust(one: Alternative, own: str) -> tuple[int, int, int]:
-    """Order within one kind: the author's own, then known quantisers, then others; what is made on load last."""
-    owner = one.repo.partition("/")[0]
+def trust(repo: str, scheme: str, own: str) -> tuple[int, int]:
+    """Order repositories of one kind: the author's own, then known quantisers; w4a16 before AWQ before GPTQ."""
+    owner = repo.partition("/")[0]
     who = 0 if owner == own else 1 if owner in ("RedHatAI", "nvidia") else 2 if owner == "hugging-quants" else 3
-    return int(one.kind == "online"), who, _HOW.index(one.scheme) if one.scheme in _HOW else len(_HOW)
+    return who, _HOW.index(scheme) if scheme in _HOW else len(_HOW)
+
+
+def others(
+    mapping: Mapping, capability: float, catalog: Catalog, quantization: str, taken: tuple[str, str], most: int = 3
+) -> str:
+    """Say which other weights such a GPU runs, nearest to what Ollama has; empty where there are none.
+
+    `taken`: repository and flag of those that were chosen.
+    """
+    found = [one for one in alternatives(mapping, capability, catalog, quantization) if (one.repo, one.flag) != taken]
+    if not found:
+        return ""
+    named = [f"{one.repo} ({f'--quantization {one.flag}' if one.flag else one.scheme})" for one in found[:most]]
+    nearest = f", nearest to Ollama's {quantization} first" if quantization else ""
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return f"weights it could also run, if they fit{nearest}: {', '.join(named)}{more}"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator.decide.alternatives import online
+from orchestrator.decide.alternatives import online, trust
 from orchestrator.decide.mapping import Mapping
 from orchestrator.decide.vram import Ask, default_batched_tokens, family, gib, minimum_capability
 from orchestrator.facts import Gpu
@@ -69,7 +69,8 @@ def options(mapping: Mapping, site: Site, length: int, max_num_seqs: int) -> Ite
                 if sharing and not set(group) & set(site.home):
                     continue
                 flight = default_batched_tokens(max(site.gpus[gpu].total for gpu in group))
-                base = replace(ask, scheme=scheme, tensor_parallel=len(group), batched_tokens=flight)
+                base = replace(ask, scheme=scheme, tensor_parallel=len(group), batched_tokens=flight,
+                               files=None if flag else mapping.files.get(repo))  # fmt: skip
                 yield _said(Option(repo, scheme, group, base, (), flag), mapping, sharing=sharing)
     yield from _lean(mapping, site, ask, known) if length <= LEAN_CONTEXT else ()
 
@@ -125,17 +126,9 @@ def published(mapping: Mapping) -> list[tuple[str, str]]:
     found = {family(mapping.scheme): (mapping.repo or "", mapping.scheme)}
     if mapping.confidence != "given":
         own = (mapping.repo or "").partition("/")[0]
-        for repo, scheme in sorted(mapping.quantized, key=lambda item: _trust(item[0], item[1], own)):
+        for repo, scheme in sorted(mapping.quantized, key=lambda item: trust(item[0], item[1], own)):
             found.setdefault(family(scheme), (repo, scheme))
     return [found[kind] for kind in ORDER if kind in found]
-
-
-def _trust(repo: str, scheme: str, own: str) -> tuple[int, int]:
-    """Order repositories of one kind: the author's own, then known quantisers; w4a16 before AWQ before GPTQ."""
-    owner = repo.partition("/")[0]
-    who = 0 if owner == own else 1 if owner in ("RedHatAI", "nvidia") else 2 if owner == "hugging-quants" else 3
-    how = ("w4a16", "awq", "gptq-int4", "fp8-dynamic", "fp8")
-    return who, how.index(scheme) if scheme in how else len(how)
 
 
 def _groups(able: list[str], site: Site, mapping: Mapping) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide import today
+from orchestrator.decide.alternatives import others
 from orchestrator.decide.budget import Proof, proof
 from orchestrator.decide.catalog import Catalog, load
 from orchestrator.decide.enginespec import engine, free_name, pinned, route, sections
@@ -128,6 +129,13 @@ def _on_gpus(
     notes += refused.notes
     left = [one for one in moving if one.model not in refused.stays]
     data, engines = sections(left, {one.mapping.repo: one for one in found.placed})
+    quants = {model.name: model.quantization for model in facts.ollama.models}
+    able = {gpu.index: gpu.compute_capability for gpu in facts.gpus}
+    for one in found.placed:
+        name = data["routes"][one.mapping.model]["engine"]
+        least = min(able[gpu] for gpu in one.gpus)
+        more = others(one.mapping, least, catalog, quants.get(one.mapping.model, ""), (one.repo, one.flag))
+        engines[name] += (more,) if more else ()
     data["ollama"] = pinned(found, facts, names, length)
     return data, engines, refused
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
-from orchestrator.decide.alternatives import alternatives, online
+from orchestrator.decide.alternatives import alternatives, online, others
 from orchestrator.decide.catalog import Numbers, load
 from orchestrator.decide.mapping import Mapping, map_model
 from orchestrator.decide.recipe import recipe
@@ -104,3 +105,16 @@ def test_nothing_is_made_of_experts_on_turing_nor_below_it() -> None:
     assert online(experts, 7.5) == []
     assert [one.flag for one in online(experts, 8.0)] == ["fp8"]
     assert online(Mapping("x", "acme/x", "likely"), 7.0) == []
+
+
+def test_what_else_a_gpu_runs_is_named_nearest_first_without_what_was_taken() -> None:
+    mapping = map_model(Model("llama3.1:8b"), CATALOG)
+    taken = "RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16"
+    said = others(mapping, 8.9, CATALOG, "Q4_K_M", (taken, ""))
+    assert taken not in said
+    assert said.index("AWQ-INT4") < said.index("GPTQ-INT4")
+    assert "nearest to Ollama's Q4_K_M" in said
+    assert re.search(r" and \d+ more$", said)
+    assert others(Mapping("x:7b", "acme/x-7b", "given"), 8.9, CATALOG, "", ("acme/x-7b", "")).endswith(
+        ": acme/x-7b (--quantization fp8)")  # fmt: skip
+    assert others(Mapping("x:7b", "acme/x-awq", "given", scheme="awq"), 8.9, CATALOG, "", ("acme/x-awq", "")) == ""
