@@ -29,6 +29,21 @@ def settled(spec: Spec, facts: Facts, catalog: Catalog, overrides: Mapping[str, 
     return spec
 
 
+def remedy(spec: Spec, facts: Facts, catalog: Catalog) -> str:
+    """Return what to write into a stack file that does not fit, so that it does; empty where these keys do not help."""
+    found = settled(spec, facts, catalog, {})
+    if found == spec or proof(found, facts, catalog).problems:
+        return ""
+    changed = []
+    for name, engine in found.engines.items():
+        before = spec.engines[name]
+        keys = [f"gpu_memory_utilization: {engine.gpu_memory_utilization:g}"] \
+            if engine.gpu_memory_utilization != before.gpu_memory_utilization else []  # fmt: skip
+        keys += [f"kv_cache: {engine.kv_cache // MIB}MiB"] if engine.kv_cache != before.kv_cache else []
+        changed += [f"engines/{name}: {', '.join(keys)}"] if keys else []
+    return "; ".join(changed)
+
+
 def _fixed(spec: Spec, name: str, overrides: Mapping[str, Any]) -> set[str]:
     said = (overrides.get("engines") or {}).get(name) or {}
     engine = spec.engines[name]

@@ -14,7 +14,7 @@ from orchestrator.decide.budget import Proof, proof
 from orchestrator.decide.catalog import load
 from orchestrator.decide.engine_memory import GIB, MIB, Ask, Part
 from orchestrator.decide.hostmemory import wish
-from orchestrator.decide.settle import settled
+from orchestrator.decide.settle import remedy, settled
 from orchestrator.decide.speculative import method, refusals, speculative_cost, step_notes
 from orchestrator.decide.vram import fit, share_of
 from orchestrator.facts import AdapterFacts, Facts, Gpu, OllamaFacts
@@ -257,3 +257,15 @@ def test_what_a_users_flags_want_of_the_host(args: list[str], ram: float) -> Non
 
 def test_sleep_mode_keeps_the_weights_on_the_host() -> None:
     assert wish(TARGET, ["--enable-sleep-mode"]).ram == 6 * GIB + TARGET.weights()
+
+
+def test_a_file_that_does_not_fit_is_told_what_would() -> None:
+    over = {"vllm": {"speculative": {"model": DRAFT, "num_speculative_tokens": 4}}}
+    one = spec(gpu_memory_utilization=0.85, **over)
+    told = remedy(one, facts(), load())
+    assert told.startswith("engines/llama: gpu_memory_utilization: 0.9")
+    size = int(told.partition("kv_cache: ")[2].removesuffix("MiB"))
+    share = float(told.partition("utilization: ")[2].partition(",")[0])
+    assert proof(spec(gpu_memory_utilization=share, **{**over, "kv_cache": f"{size}MiB"}), facts(), load()).problems == []
+    assert remedy(spec(), facts(), load()) == ""
+    assert remedy(one, facts(16 * GIB), load()) == ""
