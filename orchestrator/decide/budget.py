@@ -10,6 +10,7 @@ from orchestrator.decide import adapters
 from orchestrator.decide.bars import bar
 from orchestrator.decide.beside import laden
 from orchestrator.decide.catalog import Catalog, Numbers
+from orchestrator.decide.confirm import measured
 from orchestrator.decide.effective import effective_spec
 from orchestrator.decide.mapping import gguf_numbers
 from orchestrator.decide.shaping import shape_for
@@ -126,13 +127,9 @@ def _used(spec: Spec) -> list[str]:
 def ask_of(spec: Spec, name: str, facts: Facts, catalog: Catalog) -> Ask | None:
     """Return what an engine of the spec asks for; None when nobody knows its size."""
     engine: Engine = spec.engines[name]
-    known = catalog.by_repo(engine.repo)
     routes = [model for model, route in spec.routes.items() if route.engine == name]
     models = [m for m in facts.ollama.models if canonical(m.name) in map(canonical, routes)]
-    if known:
-        numbers, scheme = known[0].numbers, known[1]
-    else:
-        numbers, scheme = (gguf_numbers(models[0].architecture) if models else Numbers()), "bf16"
+    numbers, scheme, files = measured(engine.repo, catalog, models, facts.hub)
     if not numbers.params_b:
         return None
     return Ask(
@@ -147,6 +144,7 @@ def ask_of(spec: Spec, name: str, facts: Facts, catalog: Catalog) -> Ask | None:
         eager=engine.enforce_eager,
         kv_dtype=engine.kv_cache_dtype,
         shape=shape_for(engine.repo, catalog, models, facts.hub),
+        files=None if engine.quantization else files,
     )
 
 

@@ -33,6 +33,7 @@ class Numbers:
     vision: bool = False
     experts: int | None = None
     hybrid: bool = False        # only some layers keep a cache
+    tied: bool | None = None    # the head is the table of embeddings
 
     @property
     def moe(self) -> bool:
@@ -191,6 +192,19 @@ def _kv_token(item: dict[str, Any]) -> int | None:
     return 4 * int(item["layers"]) * int(item["kv_heads"]) * int(item["head_dim"]) if decoder else stated
 
 
+def _tied(item: dict[str, Any]) -> bool | None:
+    """Return whether the parameters add up with one table of embeddings; None where that cannot be told."""
+    if item.get("architecture", "").startswith("Gemma"):
+        return True
+    keys = ("layers", "heads", "kv_heads", "head_dim", "hidden", "intermediate", "vocab", "params_b")
+    if item["task"] == "vision" or item.get("experts") or not all(item.get(key) for key in keys):
+        return None
+    layers, heads, kv_heads, dim, hidden, inner, vocab = (int(item[key]) for key in keys[:-1])
+    body = layers * hidden * (2 * dim * (heads + kv_heads) + 3 * inner)
+    apart = [abs(item["params_b"] * 1e9 - body - copies * vocab * hidden) for copies in (1, 2)]
+    return apart[0] < apart[1] if min(apart) < 0.02 * item["params_b"] * 1e9 else None
+
+
 def _entry(item: dict[str, Any]) -> Entry:
     dtype = str(item.get("dtype", "bfloat16"))
     numbers = Numbers(
@@ -209,6 +223,7 @@ def _entry(item: dict[str, Any]) -> Entry:
         vision=item["task"] == "vision",
         experts=item.get("experts"),
         hybrid=bool(item.get("hybrid")),
+        tied=_tied(item),
     )
     return Entry(
         name=item["name"],

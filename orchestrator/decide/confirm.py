@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog, Numbers
-from orchestrator.decide.dimensions import disagreements, gguf_numbers, similar
+from orchestrator.decide.dimensions import disagreements, gguf_numbers, installed, similar
 from orchestrator.decide.hubfact import (
     ACCEPTED,
     GATED,
@@ -40,6 +40,7 @@ def confirmed(mapping: Mapping, model: Model, facts: Iterable[HubFact], catalog:
     mapping = _renamed(mapping, seen, catalog)
     if mapping.repo in seen:
         mapping = confirm(mapping, model, seen[mapping.repo], catalog)
+    mapping = replace(mapping, files={repo: size for repo, one in seen.items() if (size := files(one))})
     kept: list[tuple[str, str]] = []
     told: list[str] = []
     for repo, scheme in mapping.quantized:
@@ -48,6 +49,17 @@ def confirmed(mapping: Mapping, model: Model, facts: Iterable[HubFact], catalog:
         told += [f"not {repo}: {why}"] if why else []
         told += [f"{repo} holds {real} weights, not {scheme}"] if not why and family(real) != family(scheme) else []
     return replace(mapping, quantized=tuple(kept), reasons=(*mapping.reasons, *told))
+
+
+def files(fact: HubFact) -> int | None:
+    """Return the bytes that a repository's weights take when loaded: vLLM makes 32-bit ones 16-bit."""
+    if not fact.weights or not fact.config or not usable(fact):
+        return None
+    return fact.weights // 2 if _whole(fact) else fact.weights
+
+
+def _whole(fact: HubFact) -> bool:
+    return str(fact.config.get("torch_dtype") or fact.config.get("dtype")) == "float32"
 
 
 def _renamed(mapping: Mapping, seen: dict[str, HubFact], catalog: Catalog) -> Mapping:
@@ -157,7 +169,7 @@ def _sized(numbers: Numbers, fact: HubFact, scheme: str) -> tuple[Numbers, list[
     if not fact.weights:
         return numbers, []
     kind = family(scheme)
-    wide = 2.0 if str(fact.config.get("torch_dtype") or fact.config.get("dtype")) == "float32" else 1.0
+    wide = 2.0 if _whole(fact) else 1.0
     held = fact.weights / _BYTES[kind] / (wide if kind == "bf16" else 1.0) / 1e9
     if numbers.params_b and kind != "bf16":
         return numbers, []
@@ -176,6 +188,24 @@ def _gate(mapping: Mapping, fact: HubFact) -> dict[str, Any]:
     if fact.state == GATED:
         return {"gated": True, "gate_unsure": False, "gate": fact.said.removeprefix("gated: ")}
     return {"gate": mapping.gate}
+
+
+def measured(
+    repo: str, catalog: Catalog, models: Iterable[Model] = (), facts: Iterable[HubFact] = ()
+) -> tuple[Numbers, str, int | None]:
+    """Return the size, the scheme and the bytes of the files of a repository that a spec names, as far as is known.
+
+    `models`: installed files that hold these weights.
+    """
+    model = next(iter(models), None)
+    known = catalog.by_repo(repo)
+    numbers, scheme = (known[0].numbers, known[1]) if known else (installed(model) if model else Numbers(), "bf16")
+    fact = next((one for one in facts if one.repo == repo), None)
+    if fact is None:
+        return numbers, scheme, None
+    mapping = Mapping("", repo, "given", numbers=numbers, scheme=scheme)
+    found = confirm(mapping, model or Model(""), fact, catalog)
+    return found.numbers, found.scheme, files(fact)
 
 
 def refusals(spec: Spec, facts: Iterable[HubFact], catalog: Catalog) -> tuple[str, ...]:

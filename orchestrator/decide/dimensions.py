@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.decide.catalog import Numbers
+from orchestrator.facts import Model
 
 _COMPARED = {
     "layers": "layers", "hidden": "hidden size", "heads": "attention heads", "kv_heads": "KV heads",
     "head_dim": "head dimension", "intermediate": "feed-forward size", "vocab": "vocabulary", "experts": "experts",
     "latent": "latent KV bytes per token and layer",
 }  # fmt: skip
+
+
+_UNITS = {"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3}
+_PROJECTOR_B = 0.64     # a vision tower that Ollama keeps in a file of its own, which parameter_count leaves out
+
+
+def installed(model: Model) -> Numbers:
+    """Return an installed model's shape; its parameters from /api/show's words (8.0B) where the count is missing."""
+    found = gguf_numbers(model.architecture)
+    size = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,6})?)\s*([KMBT])\s*", model.parameter_size, re.IGNORECASE)
+    if found.params_b is None and size and float(size[1]):
+        found = replace(found, params_b=float(size[1]) * _UNITS[size[2].upper()])
+    if "vision" in model.capabilities and not found.vision:
+        found = replace(found, vision=True, params_b=found.params_b + _PROJECTOR_B if found.params_b else None)
+    return found
 
 
 def gguf_numbers(info: dict[str, Any]) -> Numbers:

@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from orchestrator.decide.catalog import Numbers
 from orchestrator.decide.kv import Cache, element_bytes, null_block, sequence_bytes, token_bytes
 from orchestrator.decide.shapes import Shape
-from orchestrator.decide.weights import Estimate
+from orchestrator.decide.weights import Estimate, loaded, stored
 
 GIB = 2**30
 MIB = 2**20
-_BITS = {  # per weight of the linear layers, with scales; embeddings and head stay at 16
-    "bf16": 16.0, "fp8": 8.06, "int8": 8.25, "int4": 4.25, "nvfp4": 4.5, "mxfp4": 4.25,
-}  # fmt: skip
 CONTEXT = 640 * MIB         # CUDA context, outside vLLM's own budget
 NCCL = 512 * MIB            # more of the same with tensor parallelism
 GRAPHS = 512 * MIB          # CUDA graphs of one engine
-_VISION_TOWER = 1228 * MIB  # stays at 16 bit in quantised repositories
 
 
 def gib(size: float) -> str:
@@ -80,24 +76,17 @@ class Ask:
     parts: tuple[Part, ...] = ()
     chunked: bool = True            # chunked prefill: without it a whole prompt goes through in one step
     notes: tuple[str, ...] = ()     # what a reader of the proof should know of these numbers
+    files: int | None = None        # bytes of the repository's weights as they are loaded, where they were seen
 
     def weights_range(self) -> Estimate:
         """Bytes per GPU as a range; `weights` is its bad end."""
         high = self.weights()
-        return Estimate(math.floor(high / (1.03 if self.tensor_parallel > 1 else 1.01)), high)
+        return Estimate(math.floor(high / loaded(family(self.scheme), self.tensor_parallel)), high)
 
     def weights(self) -> int:
         """Bytes per GPU; embeddings and head are counted apart and at 16 bit, as no scheme quantises them."""
-        parameters = (self.numbers.params_b or 0) * 1e9
-        bits = _BITS[family(self.scheme)]
-        wide = 0.0
-        if bits < 16:
-            copies = 1 if self.task == "embed" else 2
-            wide = min(parameters, copies * (self.numbers.vocab or 0) * (self.numbers.hidden or 0))
-        total = wide * 2 + (parameters - wide) * bits / 8
-        if self.numbers.vision and bits < 16:
-            total += _VISION_TOWER
-        return math.ceil(total / self.tensor_parallel * (1.03 if self.tensor_parallel > 1 else 1.01))
+        total = self.files or stored(self.numbers, family(self.scheme), embed=self.task == "embed")
+        return math.ceil(total / self.tensor_parallel * loaded(family(self.scheme), self.tensor_parallel))
 
     def beside(self) -> int:
         """Bytes per GPU of LoRA slots, draft models and the like."""

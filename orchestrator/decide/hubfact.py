@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog, Numbers, model_classes
-from orchestrator.decide.shapes import head_size
+from orchestrator.decide.shapes import head_size, tied_by_default
 from orchestrator.facts import HubFact
 
 __all__ = ["HubFact", "config_numbers", "obstacles", "strangers", "trimmed", "usable"]
@@ -62,8 +62,14 @@ def config_numbers(config: dict[str, Any]) -> Numbers:
         max_context=number("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
         mla=latent is not None, vision=isinstance(config.get("vision_config"), dict),
         experts=number("num_local_experts", "num_experts", "n_routed_experts"),
-        hybrid=bool(kinds and layers and caching and caching < layers),
+        hybrid=bool(kinds and layers and caching and caching < layers), tied=_tied(text, config),
     )  # fmt: skip
+
+
+def _tied(text: dict[str, Any], config: dict[str, Any]) -> bool | None:
+    told = config.get("tie_word_embeddings", text.get("tie_word_embeddings"))
+    kind = str(text.get("model_type") or "")
+    return told if isinstance(told, bool) else True if kind and tied_by_default(kind) else None
 
 
 def trimmed(config: dict[str, Any]) -> dict[str, Any]:

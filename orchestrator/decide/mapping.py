@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.decide import tags
 from orchestrator.decide.catalog import Catalog, Entry, Found, Numbers
-from orchestrator.decide.dimensions import disagreements, gguf_numbers, similar
+from orchestrator.decide.dimensions import disagreements, gguf_numbers, installed, similar
 from orchestrator.decide.parsers import parsers
 from orchestrator.decide.provenance import provenance
 from orchestrator.decide.shapes import Shape
@@ -49,6 +49,7 @@ class Mapping:
     licence: str = ""                   # as the installed file states it
     gate: str = ""                      # what has to be done before the download, if anything
     shape: Shape | None = None          # layer by layer, where something tells
+    files: dict[str, int] = field(default_factory=dict)     # repository -> bytes of its weights, where they were seen
 
     @property
     def stays(self) -> bool:
@@ -68,7 +69,7 @@ def map_model(model: Model, catalog: Catalog, given: str | None = None) -> Mappi
 def _mapped(model: Model, catalog: Catalog, given: str | None) -> Mapping:
     kind = _kind(model)
     start = Mapping(
-        model.name, None, "none", kind, numbers=gguf_numbers(model.architecture), licence=_licence(model)
+        model.name, None, "none", kind, numbers=installed(model), licence=_licence(model)
     )
     if given:
         return _given(start, model, catalog, given)
@@ -203,7 +204,7 @@ def _gate(repo: str, *, unsure: bool) -> str:
 def merged(first: Numbers, second: Numbers) -> Numbers:
     """Return the first shape, with the second's where the first does not know."""
     gaps = ("params_b", "layers", "heads", "kv_heads", "head_dim", "hidden", "intermediate", "vocab", "kv_token",
-            "max_context", "experts")  # fmt: skip
+            "max_context", "experts", "tied")  # fmt: skip
     return replace(first, **{key: getattr(second, key) for key in gaps if getattr(first, key) is None})
 
 

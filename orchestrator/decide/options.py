@@ -86,7 +86,8 @@ def _lean(mapping: Mapping, site: Site, ask: Ask, known: dict[float, list[Way]])
                 continue
             repo, scheme, flag = max(known[have], key=lambda one: ORDER.index(family(one[1])))
             flight = default_batched_tokens(site.gpus[gpu].total)
-            lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=seqs, batched_tokens=flight)
+            lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=seqs, batched_tokens=flight,
+                           files=None if flag else mapping.files.get(repo))  # fmt: skip
             told = " and ".join([*(["8-bit cache"] if cache == "fp8" else []), *(["no CUDA graphs"] if eager else [])])
             told += ": less accuracy or speed, so that it fits"
             one = _said(Option(repo, scheme, (gpu,), lean, (), flag), mapping, sharing=gpu in site.home)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.decide.catalog import Numbers
 from orchestrator.decide.shapes import Layer, Shape, from_config, text_part, whole
 
 BITS = {    # per weight of a linear layer, with its scales and zero points
@@ -214,6 +215,43 @@ def size(counted: Parameters, kind: str, tensor_parallel: int = 1) -> Estimate:
     low = (quantised * bits / 8 + wide * 2) / max(1, tensor_parallel)
     extra = (1.03 if tensor_parallel > 1 else 1.01) + (0.02 if bits < 16 else 0.0)
     return Estimate(math.floor(low), math.ceil(low * extra))
+
+
+STORED = {  # bits per weight of the linear layers as repositories are published, scales included
+    "bf16": 16.0, "fp8": 8.06, "int8": 8.25, "int4": 4.2, "nvfp4": 4.5, "mxfp4": 4.25,
+}  # fmt: skip
+_TOWER = 1228 * 2**20       # a vision tower stays at 16 bit
+_FILLED = 1.06              # kernels for MXFP4 fill the experts' sides up to round numbers
+
+
+def stored(numbers: Numbers, kind: str, *, embed: bool = False) -> float:
+    """Return the bytes of a model whose linear layers are of this kind, from its size and dimensions alone.
+
+    Embeddings and head stay at 16 bit, and where only experts are quantised (MXFP4) attention does.
+    """
+    count = (numbers.params_b or 0) * 1e9
+    bits = STORED.get(kind, 16.0)
+    if bits >= 16:
+        return count * 2
+    copies = 1 if embed or numbers.tied else 2
+    wide = 1.0 * copies * (numbers.vocab or 0) * (numbers.hidden or 0)
+    if kind == "mxfp4" and numbers.moe:
+        wide += attention(numbers)
+    tower = min(_TOWER, count) if numbers.vision else 0
+    wide = min(count, wide + tower / 2)
+    return wide * 2 + (count - wide) * bits / 8
+
+
+def loaded(kind: str, tensor_parallel: int = 1) -> float:
+    """Return by how much weights grow at most when they are loaded: padding, and what ranks hold twice."""
+    return (1.03 if tensor_parallel > 1 else 1.01) * (_FILLED if kind == "mxfp4" else 1.0)
+
+
+def attention(numbers: Numbers) -> int:
+    """Return the weights of all attention layers; 0 where the dimensions are not known."""
+    heads, dim = numbers.heads or 0, numbers.head_dim or 0
+    one = 2 * (numbers.hidden or 0) * dim * (heads + (numbers.kv_heads or heads))
+    return (numbers.layers or 0) * one if heads and dim else 0
 
 
 def gguf_bytes(tensors: Iterable[Mapping[str, Any]]) -> int | None:
