@@ -168,14 +168,15 @@ def down(
 
 @app.command(help="Is this machine ready? With --compose: what is wrong with a hand-written Compose file.")
 def doctor(
-    compose: Annotated[str | None, typer.Option("--compose", metavar="PATH", help="a Compose file with Ollama or vLLM")]
+    compose: Annotated[list[str] | None, typer.Option("--compose", metavar="PATH", help="a Compose file (repeatable)")]
     = None,
     gpu: Annotated[str | None, typer.Option("--gpu", metavar="24GiB,cc8.9", help="the GPU that file is meant for")]
     = None,
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
-    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "doctor", compose=compose, gpu=gpu)
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "doctor", compose=tuple(compose or ()), gpu=gpu)
 
 
 @app.command(help="Logs of the stack's containers.")
@@ -227,7 +228,7 @@ def facts(
     _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama, scan=tuple(scan or ()))
 
 
-@app.command(help="Print the JSON Schema of an answer or a file: plan, facts, doctor, scan, error, migrate.yaml, plan-file.")
+@app.command(help="Print a JSON Schema: of plan, facts, doctor, scan, error, migrate.yaml or plan-file.")
 def schema(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,

@@ -101,8 +101,9 @@ def _facts() -> Schema:
 def _doctor() -> Schema:
     defs: dict[str, Schema] = {}
     machine = {"checks": of(tuple[Result, ...], defs), "ready": _said("nothing failed", kind="boolean")}
+    finding: Schema = {"allOf": [of(Finding, defs), {"properties": {"file": {"type": "string"}}, "required": ["file"]}]}
     compose = {
-        "file": _said("the Compose file that was read"), "findings": of(tuple[Finding, ...], defs),
+        "file": _said("the Compose files that were read"), "findings": {"type": "array", "items": finding},
         "errors": _said("findings with severity `error`", kind="integer"),
     }  # fmt: skip
     text = "`migrate doctor --json`; with --compose `file`, `findings`, `errors`. Exit code 3: something failed."

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.decide.composecheck import Card, check
-from orchestrator.decide.composecheck.document import scalar
+from orchestrator.decide.composecheck.document import read, scalar
+from orchestrator.decide.composecheck.project import project
 from orchestrator.decide.composecheck.service import release
 from orchestrator.decide.composecheck.words import fill
 from tests.unit import decide_cases
@@ -49,6 +50,75 @@ def test_the_cases(path: Path) -> None:
     for words in case.get("says", []):
         assert words in told
     assert all(one.fix for one in findings)
+
+
+def over(*texts: str, **more) -> list[str]:
+    return [f"{one.severity} {one.code} {one.where}" for one in check("\n---\n".join(texts), **more)]
+
+
+BASE = """\
+services:
+  vllm:
+    image: vllm/vllm-openai:v0.30.0
+    command: [Qwen/Qwen3-8B, --max-model-len, "8192", --shutdown-timeout, "60"]
+    stop_grace_period: 90s
+    deploy: &gpu {resources: {reservations: {devices: [{driver: nvidia, device_ids: ["0"], capabilities: [gpu]}]}}}
+    environment: [A=1, "HF_TOKEN=${HF_TOKEN}"]
+    ports: ["127.0.0.1:8000:8000"]
+    volumes: ["hf:/root/.cache/huggingface"]
+    restart: always
+  ollama:
+    image: ollama/ollama:0.32.6
+    deploy: *gpu
+    volumes: ["ollama:/root/.ollama"]
+    restart: always
+    profiles: [dev]
+volumes: {hf: , ollama: }
+"""
+
+
+@pytest.mark.parametrize(
+    ("later", "wanted"),
+    [
+        ("services: {ollama: {environment: {OLLAMA_NUM_PARALLEL: '2'}}}", []),
+        ("services: {vllm: {environment: {A: true}}}", ["error env-boolean vllm"]),                # merged by name
+        ("services: {vllm: {ports: ['127.0.0.1:9000:9000']}}", ["error port-inside vllm"]),       # ports are added
+        ("services: {vllm: {ports: !override ['127.0.0.1:9000:8000']}}", []),
+        ("services: {vllm: {volumes: ['./other:/root/.cache/huggingface']}}", []),                # a mount replaces
+        ("services: {vllm: {volumes: !reset null}}", ["warning no-weights-volume vllm"]),
+        ("services: {vllm: {command: [Qwen/Qwen3-8B, --max-model-len, '8192', --no-such-flag, --shutdown-timeout, '9']}}",
+         ["error unknown vllm"]),                                                                  # words are replaced
+        ("services: {vllm: {deploy: {resources: {limits: {memory: 1g}}}}}", ["warning memory-limit vllm"]),
+        ("services: {new: {image: 'acme/app:1', depends_on: [nobody]}}", ["error depends-unknown new"]),
+        ("", []), ("---", []), ("volumes: {more: }", []),
+    ],
+)  # fmt: skip
+def test_a_later_file_is_laid_over(later: str, wanted: list[str]) -> None:
+    extra = ["error utilization-default vllm"]      # Ollama's profile may run beside
+    assert sorted(over(BASE, later)) == sorted([*extra, *wanted])
+    assert over(BASE) == extra
+
+
+def test_an_anchor_is_not_changed_by_what_is_laid_over_one_of_its_users() -> None:
+    later = 'services: {ollama: {deploy: {resources: {reservations: {devices: !override [{driver: nvidia, device_ids: ["1"], capabilities: [gpu]}]}}}}}'
+    assert over(BASE, later) == []
+    assert over(BASE) == ["error utilization-default vllm"]
+
+
+@pytest.mark.parametrize(
+    ("image", "words", "kind"),
+    [
+        ("ollama/ollama:0.32.6", "", "ollama"), ("registry.local:5000/ollama/ollama:1", "", "ollama"), ("ollama", "", "ollama"),
+        ("ollama/ollama:1", "pull llama3", "other"), ("ollama/ollama:1", "serve", "ollama"), ("acme/ollama-exporter:1", "", "other"),
+        ("vllm/vllm-openai:v0.30.0", "", "vllm"), ("mirror.local/x/vllm-openai-cpu:1", "", "vllm"), ("rocm/vllm:1", "", "vllm"),
+        ("acme/vllm-router:1", "", "other"), ("vllm/production-stack-router:1", "", "other"), ("acme/standin-vllm:1", "", "vllm"),
+        ("ghcr.io/berriai/litellm:main", "", "litellm"), ("ghcr.io/berriai/litellm-database:main", "", "other"),
+        ("ghcr.io/open-webui/open-webui:ollama", "", "other"), ("python:3", "vllm serve x", "vllm"), ("python:3", "", "other"),
+    ],
+)  # fmt: skip
+def test_what_a_service_is(image: str, words: str, kind: str) -> None:
+    raw, _ = read(f"services: {{a: {{image: '{image}', command: '{words}'}}}}")
+    assert [one.kind for one in project(raw, "", {}, None).services] == [kind]
 
 
 def test_there_are_enough_cases() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.doctor import card
+from orchestrator.commands.composefile import card
 from orchestrator.decide import hubfact
 from orchestrator.decide.hubfact import HubFact
 from orchestrator.decide.preflight import Probes, blocking, check, driver_cuda, failed, image_cuda
@@ -256,12 +256,19 @@ def test_the_command_reads_a_file_its_env_and_what_it_mounts(tmp_path: Path) -> 
     (tmp_path / "litellm.yaml").write_text(case["others"]["./litellm.yaml"], encoding="utf-8")
     (tmp_path / ".env").write_text("# tags\nexport TAG='latest'\nHF_TOKEN=x\n", encoding="utf-8")
     console = Spoken()
-    assert doctor(console, None, compose=str(tmp_path / "compose.yaml")) == 3
+    assert doctor(console, None, compose=(str(tmp_path / "compose.yaml"),)) == 3
     assert {one["code"] for one in console.data["findings"]} == {"no-v1", "latest"}
     assert "--gpu 24GiB" in console.text
     (tmp_path / "litellm.yaml").unlink()
-    assert doctor(console, None, compose=str(tmp_path / "compose.yaml"), gpu="24GiB,cc8.9") == 0
+    assert doctor(console, None, compose=(str(tmp_path / "compose.yaml"),), gpu="24GiB,cc8.9") == 0
+    over = tmp_path / "over.yaml"
+    over.write_text("services:\n  litellm:\n    enviroment: {A: b}\n", encoding="utf-8")
+    assert doctor(console, None, compose=(str(tmp_path / "compose.yaml"), str(over)), gpu="24GiB,cc8.9") == 3
+    (mistyped,) = [one for one in console.data["findings"] if one["code"] == "unknown-key"]
+    assert (mistyped["file"], mistyped["line"]) == (str(over), 3)
+    assert "over.yaml:3" in console.text
+    assert {one["file"] for one in console.data["findings"]} == {str(over), str(tmp_path / "compose.yaml")}
     with pytest.raises(UsageError):
-        doctor(console, None, compose=str(tmp_path / "nothing.yaml"))
+        doctor(console, None, compose=(str(tmp_path / "nothing.yaml"),))
     with pytest.raises(UsageError):
         doctor(console, None, gpu="24GiB")

@@ -7,13 +7,17 @@ from dataclasses import replace
 
 from orchestrator.decide.composecheck import (
     clients,
+    devices,
     forms,
     gpus,
     images,
+    model,
+    mounts,
     ollama,
     room,
     serving,
     structure,
+    urls,
     vllm,
     wiring,
 )  # fmt: skip
@@ -41,7 +45,7 @@ def check(
     except Broken as broken:
         return [broken.finding]
     whole = project(raw, text, env or {}, card)
-    for one in (structure, wiring, forms, images, ollama, vllm, serving, gpus, room):
+    for one in (structure, wiring, forms, images, ollama, vllm, model, serving, mounts, gpus, devices, room):
         found = found + one.check(whole)
-    found = found + clients.check(whole, others or {})
+    found = found + urls.check(whole) + clients.check(whole, others or {})
     return ordered([replace(one, line=max(1, one.line)) for one in found])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.decide.composecheck.document import Map, Seq
+from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.composecheck.words import fill, text_of, variables
 
 

@@ -8,19 +8,21 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.decide.composecheck.document import Broken, Map, Seq, read
+from orchestrator.decide.composecheck.document import Broken, read
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service
+from orchestrator.decide.composecheck.urls import loopback, missing_v1, served, split, wrong_port
+from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.finding import Finding, is_reference, secret_name, secret_value
 
-_OPENAI = re.compile(r"OPENAI.*(BASE|URL|HOST|ENDPOINT)|VLLM.*(URL|BASE|ENDPOINT)|LLM_BASE_URL", re.IGNORECASE)
+_TO_OPENAI = ("openai", "hosted_vllm", "text-completion-openai")
 
 
 def check(project: Project, others: Mapping[str, str]) -> list[Finding]:
     """`others` holds the texts of mounted files, by the path that the Compose file names."""
     found = _litellm(project.raw, project, "file")
     for service in project.services:
-        found += _secrets(service) + _urls(service, project)
+        found += _secrets(service)
     for path, text in others.items():
         try:
             raw, _ = read(text)
@@ -42,7 +44,9 @@ def _inline(project: Project) -> list[Finding]:
             except Broken as broken:
                 found.append(replace(broken.finding, where=name, line=body.at("content")))
                 continue
-            found += [replace(one, line=body.at("content")) for one in _litellm(inner, project, name)]
+            block = body.at("content") if "\n" in content.strip() else 0   # a block begins on the next line
+            found += [replace(one, line=block + one.line if block else body.at("content"))
+                      for one in _litellm(inner, project, name)]  # fmt: skip
     return found
 
 
@@ -55,8 +59,9 @@ def _litellm(raw: Map, project: Project, where: str) -> list[Finding]:
             continue
         base, model = str(said.get("api_base") or ""), str(said.get("model") or "")
         provider = model.partition("/")[0]
-        if provider in ("openai", "hosted_vllm", "text-completion-openai") and base and _local(base, project):
-            found += _missing_v1(base, where, said.at("api_base"))
+        if provider in _TO_OPENAI and base and _local(base, project):
+            found += missing_v1(base, where, said.at("api_base"))
+        found += _reaches(base, model, where, said, project)
         if provider in ("ollama", "ollama_chat") and urlsplit(base).path.rstrip("/").endswith("/v1"):
             found.append(
                 Finding(
@@ -83,6 +88,22 @@ def _litellm(raw: Map, project: Project, where: str) -> list[Finding]:
     return found
 
 
+def _reaches(base: str, model: str, where: str, said: Map, project: Project) -> list[Finding]:
+    """Whether an address leads to the engine's port, and the name is one that the engine answers to."""
+    found = wrong_port(base, where, said.at("api_base"), project)
+    if any(one.kind == "litellm" and not one.host_network for one in project.services):
+        found += loopback(base, where, said.at("api_base"), "api_base", project)
+    provider, _, name = model.partition("/")
+    target = project.named(split(base)[0])
+    names = served(target) if target and target.kind == "vllm" and provider in _TO_OPENAI else set()
+    if names and name not in names and "$" not in name:
+        shown = ", ".join(sorted(names))
+        found.append(Finding("error", where, f"asks `{target.name if target else ''}` for the model {name}, which it "
+                             f"serves as {shown}", f"{provider}/{min(names)}", line=said.at("model"),
+                             code="served-name"))  # fmt: skip
+    return found
+
+
 def _local(url: str, project: Project) -> bool:
     """Whether a URL means a server like ours, not a cloud's own path layout."""
     host = urlsplit(url).hostname or ""
@@ -93,59 +114,6 @@ def _local(url: str, project: Project) -> bool:
         or bool(re.fullmatch(r"[\d.]+", host))
         or "vllm" in host
     )
-
-
-def _missing_v1(url: str, where: str, line: int) -> list[Finding]:
-    if "${" in url or urlsplit(url).path.rstrip("/") != "":
-        return []
-    return [
-        Finding(
-            "error",
-            where,
-            f"{url} lacks /v1: the client asks for /chat/completions there and gets 404",
-            f"{url.rstrip('/')}/v1",
-            line=line,
-            code="no-v1",
-        )
-    ]
-
-
-def _urls(service: Service, project: Project) -> list[Finding]:
-    if service.kind in ("ollama", "vllm"):
-        return []
-    found: list[Finding] = []
-    engines = {port.inside for one in project.services if one.kind in ("ollama", "vllm") for port in one.ports}
-    pairs = list(service.env.items())
-    options = [word.text for word in service.argv]
-    pairs += [
-        (flag, service.argv[at + 1]) for at, flag in enumerate(options[:-1]) if flag in ("--api_base", "--api-base")
-    ]
-    for name, word in pairs:
-        for url in re.findall(r"https?://[^\s;,\"']+", word.text):
-            try:
-                host, port = urlsplit(url).hostname or "", urlsplit(url).port
-            except ValueError:
-                continue
-            target = project.named(host)
-            if (_OPENAI.search(name) or name.startswith("--api")) and target and target.kind in ("vllm", "ollama"):
-                found += _missing_v1(url, service.name, word.line)
-            if host in ("localhost", "127.0.0.1") and port in engines and service.raw.get("network_mode") != "host":
-                found.append(
-                    Finding(
-                        "error",
-                        service.name,
-                        f"{name} points to {host}, which is this container itself",
-                        "name the other service: " + _engine(port, project),
-                        line=word.line,
-                        code="localhost",
-                    )
-                )
-    return found
-
-
-def _engine(port: int | None, project: Project) -> str:
-    names = [one.name for one in project.services if port in {each.inside for each in one.ports}]
-    return f"http://{names[0] if names else 'SERVICE'}:{port}"
 
 
 def _secrets(service: Service) -> list[Finding]:

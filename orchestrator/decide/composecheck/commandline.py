@@ -10,6 +10,9 @@ from orchestrator.decide.vllm_flags import Line
 def command(service: Service) -> tuple[list[str], list[Finding]]:
     """Return vLLM's own arguments, and a finding where the entrypoint is repeated in them."""
     words = [word.text.strip() or word.text for word in service.argv if word.text != "\n"]
+    wrapped = _in_shell(service)
+    if wrapped:
+        return wrapped
     for start in (
         ["vllm", "serve"],
         ["serve"],
@@ -18,7 +21,7 @@ def command(service: Service) -> tuple[list[str], list[Finding]]:
         ["vllm.entrypoints.openai.api_server"],
     ):
         if words[: len(start)] == start:
-            own = service.entrypoint or service.shell or service.partial
+            own = service.entrypoint or service.shell or service.partial or not service.own
             what = " ".join(start)
             return words[len(start) :], [] if own else [
                 Finding(
@@ -33,6 +36,21 @@ def command(service: Service) -> tuple[list[str], list[Finding]]:
     return words, []
 
 
+def _in_shell(service: Service) -> tuple[list[str], list[Finding]] | None:
+    """A command that is a shell, where the image's own entrypoint still stands before it."""
+    if not service.shell or service.entrypoint or service.partial or not service.own:
+        return None
+    words = [word.text for word in service.argv]
+    for start in (["vllm", "serve"], ["vllm.entrypoints.openai.api_server"]):
+        if words[: len(start)] == start:
+            words = words[len(start) :]
+    return words, [Finding(
+        "error", service.name, "the command is a shell, but the image's entrypoint `vllm serve` still stands before it",
+        'entrypoint: ["/bin/bash", "-c"], or let the command begin with the model', line=service.at("command"),
+        code="shell-command",
+    )]  # fmt: skip
+
+
 def backslashes(service: Service) -> list[Finding]:
     return [
         Finding(
@@ -44,7 +62,7 @@ def backslashes(service: Service) -> list[Finding]:
             code="backslash",
         )
         for word in service.argv
-        if not service.shell and word.text[:1].isspace()
+        if not service.shell and word.text[:1].isspace() and word.text.strip()
     ]
 
 

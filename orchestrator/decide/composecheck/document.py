@@ -7,35 +7,13 @@ from typing import Any
 
 import yaml
 
+from orchestrator.decide.composecheck.values import Map, Seq, lay_over
 from orchestrator.decide.finding import Finding
 
 _NULL = ("", "~", "null", "Null", "NULL")
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _DEEPEST = 60
 _MOST = 200_000  # values, with each alias written out
-
-
-class Map(dict[str, Any]):
-    """A mapping with the line of itself and of each key, counted from 1."""
-
-    line: int = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: dict[str, int] = {}
-
-    def at(self, key: str) -> int:
-        return self.lines.get(key, self.line)
-
-
-class Seq(list[Any]):
-    """A sequence with the line of itself and of each item."""
-
-    line: int = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[int] = []
 
 
 class Broken(Exception):
@@ -61,6 +39,8 @@ def read(text: str) -> tuple[Map, list[Finding]]:
                 Finding("error", "file", "has aliases that multiply one another", "write them out", line=1, code="yaml")
             )
         value = _Reader(findings).value(node, 0)
+        if value is None:
+            continue
         if not isinstance(value, Map):
             raise Broken(
                 Finding(
@@ -72,7 +52,7 @@ def read(text: str) -> tuple[Map, list[Finding]]:
                     code="yaml",
                 )
             )
-        _lay_over(whole, value)
+        lay_over(whole, value)
     return whole, findings
 
 
@@ -84,15 +64,6 @@ def _size(node: yaml.Node, seen: dict[int, int]) -> int:
         parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
         seen[id(node)] = 1 + sum(_size(part, seen) for part in parts)
     return seen[id(node)]
-
-
-def _lay_over(under: Map, over: Map) -> None:
-    for key, value in over.items():
-        if isinstance(value, Map) and isinstance(under.get(key), Map):
-            _lay_over(under[key], value)
-        else:
-            under[key] = value
-            under.lines[key] = over.at(key)
 
 
 class _Reader:
@@ -142,6 +113,8 @@ class _Reader:
                 continue  # the first one is judged on
             found[key] = self.value(value_node, depth + 1)
             found.lines[key] = line
+            if value_node.tag in ("!reset", "!override"):
+                found.marks[key] = value_node.tag
         for under in merged:
             for key, value in under.items():
                 if key not in found:

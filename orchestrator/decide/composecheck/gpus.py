@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from orchestrator.decide.catalog import load
 from orchestrator.decide.composecheck.commandline import command, model_of
-from orchestrator.decide.composecheck.document import Map, Seq
 from orchestrator.decide.composecheck.project import Card, Project
 from orchestrator.decide.composecheck.service import Service
+from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.finding import Finding
 from orchestrator.decide.vllm_flags import Line, read
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.decide.composecheck.ollama import health_words
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.finding import Finding
 
@@ -44,6 +45,13 @@ def check(project: Project) -> list[Finding]:
                     code="image-name",
                 )
             )
+        if service.kind == "litellm" and not service.partial and "curl" in health_words(service):
+            found.append(Finding(
+                "error", service.name, "the healthcheck calls curl, which the image does not have",
+                'test: ["CMD", "python3", "-c", "import urllib.request as u; '
+                "u.urlopen('http://localhost:4000/health/liveliness')\"]",
+                line=service.at("healthcheck", "test"), code="health-curl",
+            ))  # fmt: skip
         if service.kind == "litellm" and service.tag in ("", "latest", "main-latest"):
             found.append(
                 Finding(

@@ -5,24 +5,41 @@ from __future__ import annotations
 import difflib
 import re
 
-from orchestrator.decide.composecheck.document import Map, Seq
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service
+from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.finding import Finding
 
 _ABSENT = ("curl", "wget", "python", "python3", "nc")
 _KNOWN = (  # noqa: SIM905 - a word a line would be long
     "OLLAMA_HOST OLLAMA_ORIGINS OLLAMA_MODELS OLLAMA_KEEP_ALIVE OLLAMA_LOAD_TIMEOUT OLLAMA_MAX_LOADED_MODELS "
     "OLLAMA_MAX_QUEUE OLLAMA_NUM_PARALLEL OLLAMA_NOPRUNE OLLAMA_NOHISTORY OLLAMA_FLASH_ATTENTION OLLAMA_KV_CACHE_TYPE "
-    "OLLAMA_CONTEXT_LENGTH OLLAMA_DEBUG OLLAMA_LLM_LIBRARY OLLAMA_SCHED_SPREAD OLLAMA_GPU_OVERHEAD OLLAMA_VULKAN"
+    "OLLAMA_CONTEXT_LENGTH OLLAMA_DEBUG OLLAMA_LLM_LIBRARY OLLAMA_SCHED_SPREAD OLLAMA_GPU_OVERHEAD OLLAMA_VULKAN "
+    "OLLAMA_NEW_ENGINE OLLAMA_NEW_ESTIMATES OLLAMA_MULTIUSER_CACHE OLLAMA_INTEL_GPU OLLAMA_REMOTES OLLAMA_AUTH "
+    "OLLAMA_LIBRARY_PATH OLLAMA_DEBUG_LOG_REQUESTS OLLAMA_NO_CLOUD OLLAMA_API_KEY OLLAMA_EDITOR"
 ).split()
+# Names that tutorials have and the server does not read -> what to do.
+_NEVER = {
+    "OLLAMA_NUM_CTX": "name it OLLAMA_CONTEXT_LENGTH", "OLLAMA_CONTEXT_SIZE": "name it OLLAMA_CONTEXT_LENGTH",
+    "OLLAMA_MAX_CONTEXT": "name it OLLAMA_CONTEXT_LENGTH",
+    "OLLAMA_NUM_GPU": "num_gpu is an option of a request or Modelfile",
+    "OLLAMA_GPU_LAYERS": "num_gpu is an option of a request or Modelfile",
+    "OLLAMA_NUM_THREAD": "num_thread is an option of a request or Modelfile",
+    "OLLAMA_NUM_THREADS": "num_thread is an option of a request or Modelfile",
+    "OLLAMA_USE_GPU": "take it out: the reservation gives the GPU", "OLLAMA_GPU": "take it out",
+    "OLLAMA_CUDA": "take it out: the reservation gives the GPU",
+    "OLLAMA_GPU_MEMORY": "pin OLLAMA_CONTEXT_LENGTH, OLLAMA_NUM_PARALLEL and OLLAMA_MAX_LOADED_MODELS",
+    "OLLAMA_MAX_PARALLEL": "name it OLLAMA_NUM_PARALLEL", "OLLAMA_PARALLEL": "name it OLLAMA_NUM_PARALLEL",
+    "OLLAMA_PORT": "write OLLAMA_HOST: 0.0.0.0:PORT", "OLLAMA_USE_MLX": "take it out: MLX is for Apple's own GPUs",
+    "OLLAMA_RUNNERS_DIR": "take it out: it is gone", "OLLAMA_TMPDIR": "take it out: it is gone",
+}  # fmt: skip
 SPLIT = (0, 30)  # both older engines left; every model runs in a llama-server
 
 
 def check(project: Project) -> list[Finding]:
     found = []
     for service in project.of("ollama"):
-        found += _health(service) + _variables(service) + _volume(service) + _restart(service)
+        found += _health(service) + _variables(service) + _volume(service) + _restart(service) + _words(service)
     return found
 
 
@@ -69,6 +86,20 @@ def _health(service: Service) -> list[Finding]:
     return []
 
 
+def _words(service: Service) -> list[Finding]:
+    """The image's entrypoint is `ollama` already."""
+    words = [word.text for word in service.argv]
+    if service.entrypoint or service.partial or not words:
+        return []
+    if words[0].rpartition("/")[2] == "ollama" or service.shell:
+        said = "a shell" if service.shell else "`ollama`"
+        fix = 'entrypoint: ["/bin/sh", "-c"]' if service.shell else "command: serve, or leave it out"
+        return [Finding("error", service.name, f"the command begins with {said}, but the image's entrypoint `ollama` "
+                        "still stands before it: unknown command", fix, line=service.at("command"),
+                        code="repeated")]  # fmt: skip
+    return []
+
+
 def _variables(service: Service) -> list[Finding]:
     found = []
     new = service.release is None or service.release[:2] >= SPLIT
@@ -97,6 +128,9 @@ def _variables(service: Service) -> list[Finding]:
                     code="gpu-overhead",
                 )
             )
+        elif name in _NEVER:
+            what = f"{name} is no variable of Ollama's: nothing reads it"
+            found.append(Finding("warning", service.name, what, _NEVER[name], line=word.line, code="ollama-variable"))
         elif name.startswith("OLLAMA_") and name not in _KNOWN:
             near = difflib.get_close_matches(name, _KNOWN, 1, 0.9)
             found += (
@@ -150,6 +184,8 @@ def covered(path: str, mounts: list[str]) -> bool:
 def _volume(service: Service) -> list[Finding]:
     models = service.env.get("OLLAMA_MODELS")
     path = models.text if models else "/root/.ollama/models"
+    if not isinstance(service.get("volumes"), (Seq, type(None))):
+        return []
     if covered(path, targets(service)) or service.partial or service.get("volumes_from") or "$" in path:
         return []
     return [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.decide.composecheck.document import Map
 from orchestrator.decide.composecheck.service import Service, build
+from orchestrator.decide.composecheck.values import Map, Seq, copied, lay_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,21 @@ def _extended(body: Map, services: Map, depth: int) -> Map:
     under = services.get(base) if isinstance(base, str) else None
     if not isinstance(under, Map) or under is body or depth > 8:
         return body
-    whole = Map()
+    whole = copied(_extended(under, services, depth + 1))
     whole.line = body.line
-    for layer in (_extended(under, services, depth + 1), body):
-        for key, value in layer.items():
-            if key != "extends":
-                whole[key] = value
-                whole.lines[key] = layer.at(key)
+    own = copied(body)
+    del own["extends"]
+    whole.pop("extends", None)
+    lay_over(whole, own)
     return whole
+
+
+def apart(one: Service, other: Service) -> bool:
+    """Whether profiles keep two services from running together, unless somebody asks for both."""
+    mine, theirs = profiles(one), profiles(other)
+    return bool(mine) and bool(theirs) and not mine & theirs
+
+
+def profiles(service: Service) -> set[str]:
+    said = service.get("profiles")
+    return {str(name) for name in said} if isinstance(said, Seq) else set()

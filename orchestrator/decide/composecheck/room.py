@@ -6,7 +6,7 @@ from orchestrator.decide import vram
 from orchestrator.decide.catalog import Numbers, load
 from orchestrator.decide.composecheck.commandline import command, model_of
 from orchestrator.decide.composecheck.gpus import tensor_parallel
-from orchestrator.decide.composecheck.project import Card, Project
+from orchestrator.decide.composecheck.project import Card, Project, apart
 from orchestrator.decide.composecheck.service import Service
 from orchestrator.decide.finding import Finding
 from orchestrator.decide.vllm_flags import Line, read
@@ -31,8 +31,10 @@ def check(project: Project) -> list[Finding]:
 
 def share(one: Service, other: Service) -> bool:
     """Whether two services may land on the same GPU."""
-    if not one.gpus or not other.gpus:
+    if not one.gpus or not other.gpus or apart(one, other):
         return False
+    if any(each.kind == "vllm" and "cpu" in f"{each.image}{each.tag}" for each in (one, other)):
+        return False    # its CPU build takes nothing of the GPU
     mine, theirs = one.gpus[0].ids, other.gpus[0].ids
     return mine is None or theirs is None or bool(set(mine) & set(theirs))
 

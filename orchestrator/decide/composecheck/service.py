@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide.composecheck.asks import GpuAsk, Port, gpu_asks, ports
-from orchestrator.decide.composecheck.document import Map
+from orchestrator.decide.composecheck.values import Map
 from orchestrator.decide.composecheck.words import Word, argv, fill, text_of, unwrapped, variables
+
+# Images that have an engine's name and are none.
+_BESIDE = re.compile(r"webui|exporter|router|proxy|bench|monitor|dashboard|client|-ui\b|database|operator")
+_CLIENT = "pull|list|ls|run|cp|create|ps|show|rm|push|stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,18 @@ class Service:
         return node
 
     @property
+    def own(self) -> bool:
+        """Whether the image is vLLM's own build, whose entrypoint and releases are known."""
+        return self.image.rpartition("/")[2].startswith("vllm-openai") or self.image.rpartition("/")[2] == "vllm-cpu"
+
+    @property
+    def host_network(self) -> bool:
+        return self.raw.get("network_mode") == "host"
+
+    @property
     def release(self) -> tuple[int, ...] | None:
-        """The version in the image's tag; None for latest, digests and what is no version."""
-        return release(self.tag)
+        """The version in the image's tag; None for latest, digests, what is no version, and others' builds."""
+        return release(self.tag) if self.own or self.kind != "vllm" else None
 
 
 def release(tag: str) -> tuple[int, ...] | None:
@@ -94,16 +107,25 @@ def split_image(image: str) -> tuple[str, str]:
 
 
 def kind_of(image: str, words: tuple[Word, ...], entry: tuple[str, ...], name: str, *, built: bool) -> str:
-    """Return what a service is, by its image, else by what it runs."""
-    low = image.lower()
+    """Return what a service is, by its image, else by what it runs; what only calls a server is other."""
+    last = image.lower().rpartition("/")[2]
     said = [*entry, *(word.text for word in words)]
-    for kind, parts in (("litellm", ("litellm",)), ("vllm", ("vllm",)), ("ollama", ("ollama/ollama", "/ollama"))):
-        if any(part in low for part in parts) and "webui" not in low:
-            return kind
-    if low == "ollama" or (said[:1] and said[0].rsplit("/", 1)[-1] == "ollama" and "serve" in said[:2]):
-        return "ollama"
+    if "litellm" in last and not _BESIDE.search(last):
+        return "litellm"
+    if re.match(r"vllm|.*[-_]vllm$", last) and not _BESIDE.search(last):
+        return "vllm"
+    if last == "ollama" or (said[:1] and said[0].rsplit("/", 1)[-1] == "ollama" and "serve" in said[:2]):
+        return "other" if last == "ollama" and calls_only(words, entry) else "ollama"
     if "vllm.entrypoints.openai.api_server" in said or ("vllm" in said[:1] and "serve" in said[:2]):
         return "vllm"
     return name if built and name in ("vllm", "ollama") else "other"
 
 
+def calls_only(words: tuple[Word, ...], entry: tuple[str, ...]) -> bool:
+    """Whether Ollama's image runs as a client, such as a helper that pulls models and ends."""
+    text = " ".join([*entry, *(word.text for word in words)])
+    if re.search(r"\bserve\b", text):
+        return False
+    if entry:
+        return bool(re.search(rf"\bollama\s+({_CLIENT})\b|/api/(pull|generate|create)\b", text))
+    return bool(words) and bool(re.fullmatch(_CLIENT, words[0].text))

@@ -6,10 +6,10 @@ import re
 
 from orchestrator.decide.catalog import load
 from orchestrator.decide.composecheck.commandline import command, model_of
-from orchestrator.decide.composecheck.document import Map
-from orchestrator.decide.composecheck.ollama import covered, health_words, restart, targets
+from orchestrator.decide.composecheck.ollama import health_words, restart
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service
+from orchestrator.decide.composecheck.values import Map
 from orchestrator.decide.finding import Finding
 from orchestrator.decide.vllm_flags import Line, read
 
@@ -55,7 +55,7 @@ def _serving(service: Service, line: Line) -> list[Finding]:
                     code="port-inside",
                 )
             )
-        elif one.open and one.inside == port:
+        elif one.open and one.inside == port and not _loopback(line):
             key = line.get("--api-key") or service.env.get("VLLM_API_KEY")
             what = (
                 "reaches every machine of the network: the key guards /v1 alone, /invocations and /metrics are open"
@@ -72,7 +72,28 @@ def _serving(service: Service, line: Line) -> list[Finding]:
                     code="open-port",
                 )
             )
-    return found + _cache(service, line)
+    return found + _hidden(service, line)
+
+
+def _loopback(line: Line) -> bool:
+    option = line.get("--host")
+    return option is not None and (option.value or "").startswith(("127.", "localhost", "::1"))
+
+
+def _hidden(service: Service, line: Line) -> list[Finding]:
+    """An address that nobody outside the container reaches, or that everybody reaches on the host's network."""
+    option = line.get("--host")
+    said = option.value or "" if option else ""
+    at = next((word.line for word in service.argv if word.text.startswith("--host")), service.at("network_mode"))
+    if _loopback(line):
+        return [] if service.host_network else [Finding(
+            "error", service.name, f"--host {said} listens inside the container only: no port and no other service "
+            "reaches it", "--host 0.0.0.0, or leave it out", line=at, code="host-loopback")]  # fmt: skip
+    if service.host_network and not said:
+        return [Finding("warning", service.name, f"on the host's network port {listening(line) or 8000} reaches every "
+                        "machine of the network", "--host 127.0.0.1, and put a gateway in front",
+                        line=service.at("network_mode"), code="open-port")]  # fmt: skip
+    return []
 
 
 def listening(line: Line) -> int | None:
@@ -81,27 +102,6 @@ def listening(line: Line) -> int | None:
     if option is None:
         return 8000
     return int(option.value) if option.value and option.value.isdigit() else None
-
-
-def _cache(service: Service, line: Line) -> list[Finding]:
-    if service.partial or model_of(line).startswith(("/", ".")) or line.get("--download-dir"):
-        return []
-    home = service.env.get("HF_HOME") or service.env.get("HF_HUB_CACHE") or service.env.get("HUGGINGFACE_HUB_CACHE")
-    path = home.text if home else "/root/.cache/huggingface"
-    mounts = targets(service)
-    below = any(one.startswith(path.rstrip("/") + "/") for one in mounts)
-    if "$" in path or below or covered(path, mounts) or service.get("user") or service.get("volumes_from"):
-        return []
-    return [
-        Finding(
-            "warning",
-            service.name,
-            f"nothing is mounted at {path}: each new container downloads the weights again",
-            f"add a volume, such as hf-cache:{path}",
-            line=service.at("volumes"),
-            code="no-weights-volume",
-        )
-    ]
 
 
 def _health(service: Service, line: Line) -> list[Finding]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 
-from orchestrator.decide.composecheck.document import Map, Seq
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service
+from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.finding import Finding
 
 _TOP = ("version", "name", "services", "networks", "volumes", "configs", "secrets", "include", "models")
@@ -21,6 +21,16 @@ _KEYS = (  # noqa: SIM905 - a word a line would be long
     "security_opt shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits "
     "use_api_socket user userns_mode uts volumes volumes_from working_dir"
 ).split()
+
+
+# Keys that are often one step too far to the left, and where they belong.
+_BELOW = {
+    "resources": "deploy:", "reservations": "deploy: resources:", "limits": "deploy: resources:",
+    "device_ids": "deploy: resources: reservations: devices:",
+    "capabilities": "deploy: resources: reservations: devices:",
+    "test": "healthcheck:", "interval": "healthcheck:", "start_period": "healthcheck:",
+    "condition": "depends_on: SERVICE:",
+}  # fmt: skip
 
 
 def check(project: Project) -> list[Finding]:
@@ -44,6 +54,10 @@ def _top(raw: Map) -> list[Finding]:
             )
         )
     services = raw.get("services")
+    if "apiVersion" in raw and "kind" in raw:
+        return [Finding("error", "file", f"is for Kubernetes (kind: {str(raw['kind'])[:40]}), no Compose file",
+                        "give a Compose file: it begins with `services:`", line=raw.at("kind"),
+                        code="kubernetes")]  # fmt: skip
     if not isinstance(services, Map) or not services:
         lost = sum(isinstance(raw.get(key), (str, Map, Seq)) for key in ("image", "ports", "environment")) > 0
         if not lost and ("include" in raw or "model_list" in raw):
@@ -91,7 +105,7 @@ def _keys(service: Service) -> list[Finding]:
                 "error",
                 service.name,
                 "has neither image nor build",
-                "name its image",
+                "name its image; what is laid over another file is checked with it: --compose BASE --compose THIS",
                 line=service.line,
                 code="no-image",
             )
@@ -100,6 +114,10 @@ def _keys(service: Service) -> list[Finding]:
 
 
 def _unknown(key: str, line: int, known: tuple[str, ...] | list[str], where: str) -> Finding:
+    if key in _BELOW:
+        fix = f"indent it below {_BELOW[key]}"
+        return Finding("error", where, f"Compose knows no key `{key}` here and refuses the file", fix, line=line,
+                       code="unknown-key")  # fmt: skip
     near = difflib.get_close_matches(key, known, 1, 0.7)
     fix = f"did you mean {near[0]}?" if near else "take it out, or check its indentation"
     return Finding(

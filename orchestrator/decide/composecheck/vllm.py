@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 
 from orchestrator.decide import vllm_args
-from orchestrator.decide.catalog import load
 from orchestrator.decide.composecheck.commandline import backslashes, command, line_of, model_of
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service, release
@@ -27,7 +26,6 @@ _FIRST = (
     (r"gemma-?3", "0.8.0", "its architecture is unknown before"),
     (r"gpt-oss", "0.10.1", "its architecture is unknown before"),
 )
-_NO_QUANTS = ("meta-llama", "mistralai", "deepseek-ai", "microsoft")
 
 
 def check(project: Project) -> list[Finding]:
@@ -36,7 +34,7 @@ def check(project: Project) -> list[Finding]:
         words, repeated = command(service)
         repeated += backslashes(service)
         line = read(words)
-        found += repeated + _image(service, line) + _words(service, words, line) + _model(service, line)
+        found += repeated + _positional(service, line) + _image(service, line) + _words(service, words, line)
     return found
 
 
@@ -84,6 +82,19 @@ def _image(service: Service, line: Line) -> list[Finding]:
     return found
 
 
+def _positional(service: Service, line: Line) -> list[Finding]:
+    """Before 0.9 the image ran a module that takes the model by --model alone."""
+    old = service.own and service.release is not None and service.release[:2] < (0, 9)
+    if not old or service.entrypoint or service.shell or line.get("--model") or not line.loose:
+        return []
+    at, word = line.loose[0]
+    if at or word.startswith(("-", "#")) or "$" in word:
+        return []
+    return [Finding("error", service.name, f"the image {service.tag} takes no model by position: it stops with "
+                    "`unrecognized arguments`", f"write --model {word} there, or take a current release",
+                    line=line_of(service, word), code="positional-old")]  # fmt: skip
+
+
 def _words(service: Service, words: list[str], line: Line) -> list[Finding]:
     found = [
         replace(one, where=service.name, what=f"`{one.where}` {one.what}", line=line_of(service, "#"))
@@ -115,7 +126,8 @@ def _words(service: Service, words: list[str], line: Line) -> list[Finding]:
     for one in said:
         told = service.plain.get(one.where)
         place = told.line if told else line_of(service, one.where.strip("'\\n "))
-        found.append(replace(one, where=service.name, what=f"{one.where} {one.what}", line=place))
+        what = f"{one.where}: {one.what}" if one.code == "unknown-variable" else f"{one.where} {one.what}"
+        found.append(replace(one, where=service.name, what=what, line=place))
     if "--model" in {option.key for option in line.options} and current and not service.partial:
         found.append(
             Finding(
@@ -165,73 +177,3 @@ def _loose(at: int, word: str, words: list[str], line: Line) -> list[Finding]:
 
 def _environment(service: Service) -> dict[str, str]:
     return {name: word.text for name, word in service.plain.items()}
-
-
-def _model(service: Service, line: Line) -> list[Finding]:
-    repo, at = model_of(line), service.at("command")
-    if not repo:
-        if service.partial or any("$" in word.text for word in service.argv) or line.get("--config"):
-            return []
-        return [
-            Finding(
-                "error",
-                service.name,
-                "names no model: vLLM then serves Qwen/Qwen3-0.6B without a word",
-                "begin the command with the repository",
-                line=at,
-                code="no-model",
-            )
-        ]
-    at = line_of(service, repo)
-    if repo.endswith(".gguf") or "/blobs/sha256-" in repo:
-        return [
-            Finding(
-                "error",
-                service.name,
-                "vLLM does not load GGUF files: Ollama's models cannot be reused",
-                "name a Hugging Face repository with safetensors",
-                line=at,
-                code="gguf",
-            )
-        ]
-    if "$" in repo or repo.startswith(("/", ".")):
-        return []
-    if re.fullmatch(r"[\w.-]+:[\w.-]+", repo) or "/" not in repo:
-        near = load().find(repo)
-        return [
-            Finding(
-                "error",
-                service.name,
-                f"`{repo}` is no Hugging Face repository",
-                near.repo if near else "write OWNER/NAME",
-                line=at,
-                code="not-a-repo",
-            )
-        ]
-    owner, _, name = repo.partition("/")
-    if (
-        owner in _NO_QUANTS
-        and re.search(r"-(AWQ|GPTQ|GGUF|INT4|INT8)\b", name, re.IGNORECASE)
-        and not load().by_repo(repo)
-    ):
-        return [
-            Finding(
-                "error",
-                service.name,
-                f"there is no {repo}: {owner} publishes no such quantisation",
-                _quantised(repo),
-                line=at,
-                code="invented-repo",
-            )
-        ]
-    return []
-
-
-def _quantised(repo: str) -> str:
-    plain = re.sub(r"-(AWQ|GPTQ|GGUF|INT4|INT8).*$", "", repo, flags=re.IGNORECASE)
-    for name in (plain, plain.replace("/Llama-", "/Meta-Llama-"), plain.replace("/Meta-Llama-", "/Llama-")):
-        known = load().by_repo(name)
-        if known and known[0].quantized:
-            awq = [one for one, scheme in known[0].quantized if "awq" in f"{one} {scheme}".lower()]
-            return f"take {(awq or [known[0].quantized[0][0]])[0]}"
-    return f"take {plain}, or a quantised one that somebody publishes"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.decide.composecheck.document import Map, Seq
+from orchestrator.decide.composecheck.values import Map, Seq
 
 _VARIABLE = re.compile(r"\$(?:\$|(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>[^{}]*)\})")
 SHELLS = ("sh", "bash", "/bin/sh", "/bin/bash", "ash", "dash", "/usr/bin/bash")
