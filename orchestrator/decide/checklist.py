@@ -83,7 +83,7 @@ def _places(facts: Facts) -> Item:
         seen.append(f"{facts.traffic.native * 100:.0f} % native, {100 - facts.traffic.native * 100:.0f} % /v1")
     known = bool(code or facts.traffic.callers) and (bool(code) or facts.traffic.native is not None)
     return Item("Inventory", title, PROVEN if known else OPEN, "; ".join(seen) or "neither source nor log was read",
-                "" if known else "migrate scan PATH… on the callers' source, migrate plan --log FILE")  # fmt: skip
+                "" if known else "migrate plan --scan PATH on the callers' source, --log FILE")  # fmt: skip
 
 
 def _auth(facts: Facts) -> Item:
