@@ -129,7 +129,7 @@ def _config_layer(text: Mapping[str, Any], kind: str, at: int, hidden: int, head
     kv = _kv_heads(text, at, heads)
     if named == "full" and kind.startswith("gemma4"):
         dim = whole(text, "global_head_dim") or dim
-        kv = whole(text, "num_global_key_value_heads") or kv
+        kv = (whole(text, "num_global_key_value_heads") if text.get("attention_k_eq_v") is True else 0) or kv
     shared = whole(text, "num_kv_shared_layers")            # the last ones, in Gemma 3n and 4
     if shared and at >= whole(text, "num_hidden_layers") - shared:
         return Layer("shared", kv, dim, dim)

@@ -71,6 +71,9 @@ def parameters(config: Mapping[str, Any]) -> Parameters:
         one = _attention(text, shape, layer)
         wide, routed, small = _feed_forward(text, shape, at)
         dense, expert, other = dense + one[0] + wide, expert + routed, other + one[1] + small
+    if shape.beside:            # a Mamba mixer beside the attention of so many layers
+        wide, small = _linear(text, shape)
+        dense, other = dense + shape.beside * wide, other + shape.beside * small
     head = 0 if shape.tied or headless else table
     return Parameters(table, head, dense, expert, other, vision_parameters(config, shape.hidden))
 

@@ -45,11 +45,36 @@ def look(config: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
                 "spec": type(spec).__name__, "block": spec.block_size, "page": spec.page_size_bytes,
                 "window": getattr(spec, "sliding_window", None), "sequence": spec.max_memory_usage_bytes(made),
             })
+    admitted = _admitted(made)
     distinct = {id(one): one for one in model.parameters()}.values()
     return {
-        "layers": layers, "bytes": sum(one.numel() * one.element_size() for one in distinct),
+        "layers": layers, **admitted, "bytes": sum(one.numel() * one.element_size() for one in distinct),
         "batched_tokens": made.scheduler_config.max_num_batched_tokens, "max_model_len": made.model_config.max_model_len,
     }
+
+
+def _admitted(made: Any) -> dict[str, int]:
+    """Return what vLLM wants of the cache for one request of full length, its blocks laid out as on a GPU."""
+    from vllm.platforms import current_platform
+    from vllm.v1.core.kv_cache_utils import (
+        _max_memory_usage_bytes_from_groups,
+        _pool_bytes_per_block,
+        get_kv_cache_groups,
+    )
+
+    made.scheduler_config.disable_hybrid_kv_cache_manager = False
+    current_platform.update_block_size_for_backend(made)
+    specs = {}
+    for name, layer in made.compilation_config.static_forward_context.items():
+        spec = layer.get_kv_cache_spec(made) if hasattr(layer, "get_kv_cache_spec") else None
+        if spec is not None:
+            specs[name] = spec
+    found = {"in_flight": made.max_in_flight_tokens, "tokens_per_block": made.cache_config.block_size}
+    for layout in ("LBHNC", "BLHNC"):       # layers outside blocks, and blocks outside layers
+        made.cache_config.kv_cache_layout = layout
+        groups = get_kv_cache_groups(made, dict(specs))
+        found[layout] = [_max_memory_usage_bytes_from_groups(made, groups), _pool_bytes_per_block(made, groups) if groups else 0]
+    return found
 
 
 def main() -> None:

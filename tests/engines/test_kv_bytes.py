@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.decide.kv import Cache, element_bytes, sequence_bytes, state_bytes, token_bytes
+from orchestrator.decide.kv import Cache, element_bytes, null_block, sequence_bytes, state_bytes, token_bytes
 from orchestrator.decide.shapes import from_config
 from orchestrator.decide.weights import parameters, size
 
@@ -69,11 +69,15 @@ def test_pages_and_weights_equal_the_real_ones(cases: dict[str, Any], real: dict
         assert "error" not in found, f"{name}: {found['error']}"
         shape = from_config(case["config"])
         element = element_bytes(str(case["args"].get("kv_cache_dtype", "auto")))
-        cache = Cache(element=element, block=128, batched_tokens=found["batched_tokens"])
+        cache = Cache(element=element, block=128, batched_tokens=found["batched_tokens"],
+                      batches=found["in_flight"] // found["batched_tokens"])  # fmt: skip
         paged = [one for one in found["layers"] if one["spec"] != "MambaSpec"]
         assert token_bytes(shape, cache) == sum(one["page"] / one["block"] for one in paged), name
-        if len(paged) == len(found["layers"]):
-            assert sequence_bytes(shape, found["max_model_len"], cache) == sum(one["sequence"] for one in paged), name
+        states = len(paged) < len(found["layers"])
+        admitted = sequence_bytes(shape, found["max_model_len"], cache)
+        assert admitted >= max(found[layout][0] for layout in ("LBHNC", "BLHNC")), name
+        assert states or admitted == found["LBHNC"][0], name
+        assert null_block(shape, cache) == found["LBHNC"][1], name
         assert all(one["page"] == state_bytes(shape) for one in found["layers"] if one not in paged), name
         counted = size(parameters(case["config"]), "bf16")
         assert counted.low * 0.98 <= found["bytes"] <= counted.high, name

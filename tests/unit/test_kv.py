@@ -9,7 +9,7 @@ from decide_cases import ROOT, cases, read
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.kv import Cache, element_bytes, groups, sequence_bytes, state_bytes, token_bytes
+from orchestrator.decide.kv import Cache, element_bytes, groups, null_block, sequence_bytes, state_bytes, token_bytes
 from orchestrator.decide.shapes import from_config, from_gguf
 from orchestrator.decide.weights import Parameters, gguf_bytes, parameters, size
 
@@ -21,11 +21,15 @@ def test_bytes_per_token_equal_the_real_engines(name: str) -> None:
     case = read(next(path for path in cases("kv") if path.stem == name))
     shape, real = from_config(case["config"]), RECORDED[name]
     element = element_bytes(str(case["args"].get("kv_cache_dtype", "auto")))
-    cache = Cache(element=element, block=128, batched_tokens=real["batched_tokens"])
+    cache = Cache(element=element, block=128, batched_tokens=real["batched_tokens"],
+                  batches=real["in_flight"] // real["batched_tokens"])  # fmt: skip
     paged = [one for one in real["layers"] if one["spec"] != "MambaSpec"]
     assert token_bytes(shape, cache) == sum(one["page"] / one["block"] for one in paged)
-    if len(paged) == len(real["layers"]):
-        assert sequence_bytes(shape, real["max_model_len"], cache) == sum(one["sequence"] for one in paged)
+    admitted = sequence_bytes(shape, real["max_model_len"], cache)
+    assert admitted >= max(real[layout][0] for layout in ("LBHNC", "BLHNC"))
+    # Which linear layers keep a checkpoint is not told by config.json: theirs may be one state too many.
+    assert len(paged) < len(real["layers"]) or admitted == real["LBHNC"][0]
+    assert null_block(shape, cache) == real["LBHNC"][1], "what the pool hands out at once"
     for one in real["layers"]:
         assert one["spec"] != "MambaSpec" or state_bytes(shape) == one["page"]
     assert sum(layer.window > 0 for layer in shape.layers) == sum(one["window"] is not None for one in paged)
