@@ -18,14 +18,15 @@ def laden(spec: Spec, name: str, facts: Facts, catalog: Catalog, ask: Ask) -> tu
     """Return the ask with LoRA slots and drafts in it, and what nobody can size. `spec`: with its flags applied."""
     engine, parts, unknown = spec.engines[name], [], []
     ask = replace(ask, chunked=engine.vllm.chunked_prefill is not False)
-    for part, why in (_lora(spec, name, facts, ask), _drafts(engine, ask, catalog)):
+    for part, why in (_lora(spec, name, facts, ask), _drafts(engine, ask, catalog, facts)):
         parts += [part] if part else []
         unknown += [f"engine {name}: {why}"] if why else []
     return replace(ask, parts=tuple(parts)), unknown
 
 
-def _drafts(engine: Engine, ask: Ask, catalog: Catalog) -> tuple[Part | None, str]:
-    return speculative_cost(engine.vllm.speculative, ask, catalog) if engine.vllm.speculative else (None, "")
+def _drafts(engine: Engine, ask: Ask, catalog: Catalog, facts: Facts) -> tuple[Part | None, str]:
+    said = engine.vllm.speculative
+    return speculative_cost(said, ask, catalog, facts.hub) if said else (None, "")
 
 
 def _lora(spec: Spec, name: str, facts: Facts, ask: Ask) -> tuple[Part | None, str]:

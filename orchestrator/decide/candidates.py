@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog
+from orchestrator.decide.effective import effective
 from orchestrator.decide.mapping import Mapping as Mapped
 from orchestrator.decide.shared import map_models
 from orchestrator.decide.verdict import decide
+from orchestrator.decide.vllm_named import drafts
 from orchestrator.facts import Facts
 from orchestrator.names import canonical, slug
 from orchestrator.spec import Spec
@@ -29,14 +31,22 @@ def candidates(
     Per model its repository comes first, then other names and quantised alternatives; `models`: only these.
     """
     if written is not None:
-        return tuple(dict.fromkeys(one.repo for one in written.engines.values()))[:MOST]
+        engines = [effective(one) for one in written.engines.values()]
+        named = [*(one.repo for one in engines), *drafts(one.vllm.speculative for one in engines)]
+        return tuple(dict.fromkeys(named))[:MOST]
     wanted = None if models is None else {canonical(one) for one in models}
-    named = {one.name: repo for one in facts.ollama.models if (repo := given(one.name, overrides or {}))}
-    mapped = [one for one in map_models(facts.ollama.models, catalog, named).values() if one.repo]
+    laid = {one.name: repo for one in facts.ollama.models if (repo := given(one.name, overrides or {}))}
+    mapped = [one for one in map_models(facts.ollama.models, catalog, laid).values() if one.repo]
     # Embedding models stay unless they are asked for by name.
     found = [one for one in mapped if (canonical(one.model) in wanted if wanted else one.kind != "embedding")]
     first = [one.repo for one in found if one.repo]
+    first += drafts(_mapping(_mapping(one).get("vllm")).get("speculative")
+                    for one in _mapping((overrides or {}).get("engines")).values())  # fmt: skip
     return tuple(dict.fromkeys([*first, *(repo for one in found for repo in _others(one, catalog))]))[:MOST]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def renders(facts: Facts, overrides: Mapping[str, Any]) -> bool:

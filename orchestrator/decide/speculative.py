@@ -7,16 +7,20 @@ Medusa are read with the weights: before that their size is a range, and its lar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog, load
+from orchestrator.decide.confirm import files, measured
 from orchestrator.decide.engine_memory import MIB, Ask, Part, gib
+from orchestrator.decide.shaping import shape_for
+from orchestrator.facts import HubFact
 
 _NO_WEIGHTS = ("ngram", "ngram_gpu", "suffix")
 _LAYER_HEADS = ("eagle", "eagle3")          # one decoder layer that reads the target's own states
 _VOCAB_HEADS = ("medusa", "mlp_speculator")     # one head with a vocabulary per drafted token
+_HEADS = ("mtp", *_LAYER_HEADS, *_VOCAB_HEADS)
 _TOKENS = 4         # where the configuration names no number
 
 
@@ -32,38 +36,63 @@ def method(config: Mapping[str, Any]) -> str:
 
 
 def speculative_cost(
-    config: Mapping[str, Any] | str, target: Ask, catalog: Catalog | None = None
+    config: Mapping[str, Any] | str, target: Ask, catalog: Catalog | None = None, hub: Iterable[HubFact] = ()
 ) -> tuple[Part | None, str]:
-    """Return what it takes of each GPU beside the target; None, and why, where nobody can say before the start."""
+    """Return what it takes of each GPU beside the target; None, and why, where nobody can say before the start.
+
+    `hub`: what was seen of repositories, the draft's among them.
+    """
     said = {"method": config} if isinstance(config, str) else dict(config)
     how, tokens = method(said), _count(said.get("num_speculative_tokens"))
     judged = target.max_num_seqs * tokens * (target.numbers.vocab or 128_000) * 4
     judging = f"{_size(judged)} to judge {tokens} tokens of {target.max_num_seqs} sequences at once"
     if how in _NO_WEIGHTS:
         return Part("drafts", judged, f"speculative decoding ({how}): no second model, {judging}"), ""
-    if how in _LAYER_HEADS or how == "mtp":
-        most, least = _layer_head(target) if how != "mtp" else _own_layer(target)
-        token = _layer_token(target)
-        text = (f"speculative decoding ({how}): {gib(least)} to {gib(most)} for one layer, which is not known before "
-                f"it is read; {_size(token)} of KV cache more per token, {judging}")  # fmt: skip
-        return Part("drafts", most + judged, text, token, least + judged), ""
-    if how in _VOCAB_HEADS:
-        most = _vocab_heads(target, tokens)
-        text = (f"speculative decoding ({how}): up to {gib(most)} for {tokens} heads, which are not known before they "
-                f"are read; {judging}")  # fmt: skip
-        return Part("drafts", most + judged, text, 0, judged), ""
-    known = (catalog or load()).by_repo(str(said.get("model", "")))
-    if known is None:
+    seen = tuple(hub)
+    if how in _HEADS:
+        return _head(how, tokens, target, _read_size(str(said.get("model") or ""), seen), (judged, judging)), ""
+    ranks = _count(said.get("draft_tensor_parallel_size"), target.tensor_parallel)
+    draft = _draft(str(said.get("model") or ""), said, replace(target, tensor_parallel=ranks), catalog or load(), seen)
+    if draft is None:
         return None, (f"speculative decoding ({how}): the size of {said.get('model', 'its draft model')} is not known; "
                       "leave room for its weights and for its layers of KV cache")  # fmt: skip
-    ranks = _count(said.get("draft_tensor_parallel_size"), target.tensor_parallel)
-    scheme = str(said.get("quantization") or known[1])
-    draft = replace(target, name="draft", numbers=known[0].numbers, scheme=scheme, tensor_parallel=ranks, shape=None,
-                    parts=(), notes=())  # fmt: skip
     weights, token = draft.weights(), draft.kv_token()
     text = (f"speculative decoding with {said['model']}: weights {gib(weights)}, {_size(token)} of KV cache more per "
             f"token, {judging}")  # fmt: skip
     return Part("drafts", weights + judged, text, token), ""
+
+
+def _draft(repo: str, said: Mapping[str, Any], target: Ask, catalog: Catalog, hub: tuple[HubFact, ...]) -> Ask | None:
+    numbers, scheme, size = measured(repo, catalog, (), hub)
+    if not numbers.params_b and not size:
+        return None
+    return Ask(
+        "draft", numbers, str(said.get("quantization") or scheme), max_model_len=target.max_model_len,
+        max_num_seqs=target.max_num_seqs, batched_tokens=target.batched_tokens,
+        tensor_parallel=target.tensor_parallel, kv_dtype=target.kv_dtype, shape=shape_for(repo, catalog, (), hub),
+        files=None if said.get("quantization") else size,
+    )  # fmt: skip
+
+
+def _read_size(repo: str, hub: tuple[HubFact, ...]) -> int | None:
+    return next((size for one in hub if repo and one.repo == repo and (size := files(one))), None)
+
+
+def _head(how: str, tokens: int, target: Ask, read: int | None, judge: tuple[int, str]) -> Part:
+    """Return what the heads of a method take: as large as their repository where that was seen, else a range."""
+    judged, judging = judge
+    token = 0 if how in _VOCAB_HEADS else _layer_token(target)
+    more = f"{_size(token)} of KV cache more per token, {judging}" if token else judging
+    if read is not None:
+        size = math.ceil(read / target.tensor_parallel)
+        return Part("drafts", size + judged, f"speculative decoding ({how}): {gib(size)} of weights, {more}", token)
+    if how in _VOCAB_HEADS:
+        most, least, what = _vocab_heads(target, tokens), 0, f"{tokens} heads, which are not known before they are read"
+    else:
+        most, least = _own_layer(target) if how == "mtp" else _layer_head(target)
+        what = "one layer, which is not known before it is read"
+    text = f"speculative decoding ({how}): {gib(least)} to {gib(most)} for {what}; {more}"
+    return Part("drafts", most + judged, text, token, least + judged)
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:

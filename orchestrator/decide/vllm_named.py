@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.decide.vllm_flags import Option, read
 
 NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
 _CONFIG = "--speculative-config"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def named(speculative: Mapping[str, Any] | str | None = None, *, chunked_prefill: bool | None = None) -> list[str]:
@@ -37,6 +39,12 @@ def read_speculative(args: Sequence[str]) -> dict[str, Any] | None:
             whole = _json(option)
             found = whole if isinstance(whole, dict) else found
     return found
+
+
+def drafts(configs: Iterable[Any]) -> list[str]:
+    """Return the repositories that --speculative-config mappings draft with: what can be looked at before the start."""
+    models = [one.get("model") for one in configs if isinstance(one, Mapping)]
+    return [one for one in models if isinstance(one, str) and _REPOSITORY.fullmatch(one)]
 
 
 def _json(option: Option) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +12,15 @@ import yaml
 from orchestrator.decide import flagcheck
 from orchestrator.decide.bars import bar
 from orchestrator.decide.budget import Proof, proof
+from orchestrator.decide.candidates import candidates
 from orchestrator.decide.catalog import load
 from orchestrator.decide.engine_memory import GIB, MIB, Ask, Part
 from orchestrator.decide.hostmemory import wish
 from orchestrator.decide.settle import remedy, settled
 from orchestrator.decide.speculative import method, refusals, speculative_cost, step_notes
+from orchestrator.decide.vllm_named import drafts
 from orchestrator.decide.vram import fit, share_of
-from orchestrator.facts import AdapterFacts, Facts, Gpu, OllamaFacts
+from orchestrator.facts import AdapterFacts, Facts, Gpu, HubFact, OllamaFacts
 from orchestrator.spec import Spec, parse_spec
 
 REPO = "meta-llama/Llama-3.1-8B-Instruct"
@@ -97,6 +100,36 @@ def test_heads_are_a_range_whose_large_end_counts() -> None:
     # The real head for this model is 0.8 GB (EAGLE) and 0.85 GB (EAGLE-3).
     assert eagle.low is not None
     assert eagle.low < 0.85e9 < eagle.bytes
+
+
+def test_a_head_whose_repository_was_seen_is_no_range() -> None:
+    fact = HubFact("yuhuili/EAGLE3", "found", "open", {"model_type": "llama", "torch_dtype": "float16"}, 850_000_000)
+    part, _ = speculative_cost({"model": "yuhuili/EAGLE3"}, TARGET, load(), (fact,))
+    assert part
+    assert (part.low, part.bytes) == (None, 850_000_000 + 16 * 4 * 128_256 * 4)
+    assert "0.8 GiB of weights" in part.detail
+
+
+def test_a_draft_outside_the_catalogue_is_sized_by_what_the_hub_said() -> None:
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "hidden_size": 512,
+        "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 128_256,
+        "intermediate_size": 1024, "max_position_embeddings": 8192,
+    }  # fmt: skip
+    fact = HubFact("acme/draft", "found", "open", config, 2 * GIB)
+    part, why = speculative_cost({"model": "acme/draft", "num_speculative_tokens": 4}, TARGET, load(), (fact,))
+    assert part, why
+    assert part.kv_token == 4 * 2 * 64 * 2 * 2
+    assert part.bytes > 2 * GIB
+
+
+def test_drafts_are_among_what_is_looked_at_on_the_hub() -> None:
+    config = {"model": "acme/draft", "num_speculative_tokens": 4}
+    for vllm in ({"speculative": config}, {"args": ["--speculative-config", json.dumps(config)]}):
+        assert candidates(facts(), load(), spec(vllm=vllm)) == (REPO, "acme/draft")
+    laid = {"engines": {"llama": {"vllm": {"speculative": config}}, "x": 3, "y": {"vllm": []}}}
+    assert candidates(facts(), load(), None, laid) == ("acme/draft",)
+    assert drafts([None, {"model": "/models/draft"}, {"model": 3}, {"method": "ngram"}]) == []
 
 
 def test_what_nobody_knows_is_said_and_not_counted_as_nothing() -> None:
