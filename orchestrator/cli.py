@@ -222,10 +222,13 @@ def facts(
     = None,
     scan: Annotated[list[str] | None, typer.Option("--scan", metavar="PATH", help="source of the callers (repeatable)")]
     = None,
+    offline: Annotated[bool, typer.Option("--offline", help="ask nobody on the Hub: only the local cache tells")]
+    = False,
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
-    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "facts", ollama=ollama, scan=tuple(scan or ()))
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "facts", ollama=ollama, scan=tuple(scan or ()), offline=offline)
 
 
 @app.command(help="Print a JSON Schema: of plan, facts, doctor, scan, error, migrate.yaml or plan-file.")

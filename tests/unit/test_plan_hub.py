@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_stage import MODEL, migrate, ollama
 
 from orchestrator.clients.hub import Hub
 from orchestrator.commands import hub
@@ -267,3 +268,34 @@ def test_another_name_of_a_repository_that_moved(seen: Any) -> None:
     assert {entry.repo, entry.aliases[0]} <= set(candidates(world(model), CATALOG))
     found = map_models((model,), CATALOG, {}, (gone, alias))[model.name]
     assert found.repo == entry.aliases[0]
+
+
+QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
+QWEN_CONFIG = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "num_hidden_layers": 24,
+               "hidden_size": 896, "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936,
+               "torch_dtype": "bfloat16", "tie_word_embeddings": True}  # fmt: skip
+
+
+def test_the_command_asks_before_it_decides(site: Any, tmp_path: Path) -> None:
+    """Confirmed, then offline, then refused; the same facts from a file come out as they were, without a question."""
+    serve(site, QWEN, QWEN_CONFIG, 988_097_824)
+    door = {"HF_ENDPOINT": f"http://127.0.0.1:{site.server_address[1]}", "HF_HOME": str(tmp_path / "cache")}
+    with ollama() as url:
+        words = ("--ollama", url, "--model", MODEL, "--cpu")
+        told = migrate(tmp_path, "plan", "-f", "one/migrate.yaml", *words, **door)
+        asked = len(site.asked)
+        silent = migrate(tmp_path, "plan", "-f", "two/migrate.yaml", "--offline", *words, **door)
+        assert len(site.asked) == asked
+        serve(site, QWEN, QWEN_CONFIG | {"num_hidden_layers": 25})
+        other = migrate(tmp_path, "plan", "-f", "three/migrate.yaml", "--json", *words, **door)
+        kept = migrate(tmp_path, "facts", "--ollama", url, **door)
+    assert told.returncode == 0, told.stderr
+    assert f"on the Hub: {QWEN}: open" in told.stdout
+    assert f"on the Hub: {QWEN}: not checked (offline)" in silent.stdout
+    (tmp_path / "facts.json").write_text(kept.stdout)
+    asked = len(site.asked)
+    again = migrate(tmp_path, "plan", "-f", "four/migrate.yaml", "--json", "--facts", "facts.json", "--model", MODEL,
+                    "--cpu", **door)  # fmt: skip
+    assert len(site.asked) == asked
+    for done in (other, again):
+        assert "layers 24 here, 25 there" in done.stdout + done.stderr
