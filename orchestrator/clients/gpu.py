@@ -59,7 +59,7 @@ def _at(nvml: Nvml, number: int) -> list[Gpu]:
         handle = nvml.get("DeviceGetHandleByIndex", number)
         mode = nvml.maybe("DeviceGetMigMode", handle)
         return _instances(nvml, number, handle) if mode and mode[0] else [_whole(nvml, number, handle)]
-    except nvml.failure as error:
+    except (nvml.failure, ValueError) as error:     # a name that is no text is a ValueError
         nvml.notes.append(f"GPU {number} is left out: NVML says {str(error).strip()!r}{_advice(nvml, error)}")
     return []
 

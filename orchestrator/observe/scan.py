@@ -27,8 +27,10 @@ _SKIPPED = re.compile(
     r"|sqlite3?|db)$|^(?:package-lock\.json|pnpm-lock\.yaml|npm-shrinkwrap\.json|go\.sum|composer\.lock)$",
     re.IGNORECASE,
 )  # fmt: skip
-# Of venv and virtualenv, conda, npm and pnpm.
-_MARKS = ("pyvenv.cfg", "bin/activate_this.py", "conda-meta", ".package-lock.json", ".modules.yaml")
+# Of venv and virtualenv, conda, npm and pnpm, and of a stack that was rendered here.
+_MARKS = (
+    "pyvenv.cfg", "bin/activate_this.py", "conda-meta", ".package-lock.json", ".modules.yaml", "compose.eager.yaml",
+)  # fmt: skip
 _MINIFIED = 5000            # bytes a line, on average
 
 

@@ -126,7 +126,8 @@ def test_lines_are_those_of_an_editor() -> None:
 def test_odd_trees_are_walked(tmp_path: Path) -> None:
     text = "import ollama\n"
     lay(tmp_path, {"\udce9.py": text, "a\nb.py": text, "env/a.env": "OLLAMA_HOST=x\n", "conda/conda-meta/x": "", "conda/y.py": text,
-                   "old/bin/activate_this.py": "", "old/z.py": text, "big.py": "#" * (5 << 20), "empty.py": ""})
+                   "old/bin/activate_this.py": "", "old/z.py": text,
+                   "stacks/mine/compose.eager.yaml": "", "stacks/mine/compose.yaml": "image: ollama/ollama", "big.py": "#" * (5 << 20), "empty.py": ""})
     deep = tmp_path / Path(*["d"] * 200)
     deep.mkdir(parents=True)
     (deep / "deep.py").write_text(text)
@@ -135,7 +136,7 @@ def test_odd_trees_are_walked(tmp_path: Path) -> None:
     tally = Tally()
     found = sorted(Path(path).name for path, _ in walk(tmp_path, tally))
     assert found == sorted(["\udce9.py", "a\nb.py", "a.env", "deep.py"])
-    assert tally.skipped == {"link": 2, "vendored or built folder": 2, "larger than 4 MiB": 1}
+    assert tally.skipped == {"link": 2, "vendored or built folder": 3, "larger than 4 MiB": 1}
     assert scan(str(tmp_path))
     scan(str(tmp_path), "--diff")
 
