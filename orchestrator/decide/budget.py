@@ -116,7 +116,7 @@ def _split_over_mig(spec: Spec, facts: Facts) -> tuple[str, ...]:
     return tuple(
         f"engine {name} is split over MIG instances, which cannot talk to each other: give it one, or whole GPUs"
         for name, engine in spec.engines.items()
-        if len(engine.gpus) > 1 and slices & set(engine.gpus)
+        if engine.tensor_parallel > 1 and slices & set(engine.gpus)     # copies need not talk to each other
     )
 
 

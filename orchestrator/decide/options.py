@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,11 @@ ORDER = ("bf16", "mxfp4", "fp8", "int8", "int4", "nvfp4")
 LEAN_CONTEXT = 8192     # up to here speed is given up before context
 FP8_CACHE = 8.9         # compute capability from which vLLM's own kernels read an 8-bit cache
 _FEW = 4
+_BFLOAT16 = 8.0
+# Model types for which vLLM 0.32 refuses float16: on an older GPU they would run in 32 bit, with twice the weights.
+_NO_FLOAT16 = re.compile(
+    r"gemma-?[23](?![a-z0-9])|(?:function|translate|med|shield)gemma|glm-4-(?:9b|32b)-0414|plamo-?2", re.IGNORECASE
+)
 
 
 Way = tuple[str, str, str]      # repository, scheme, flag
@@ -99,6 +105,8 @@ def ways(mapping: Mapping, capability: float | None = None, start: str = "bf16")
 
     `capability`: only what such a GPU runs, and makes where nothing smaller is published that it runs.
     """
+    if capability is not None and capability < _BFLOAT16 and _NO_FLOAT16.search(mapping.repo or ""):
+        return []
     ready = [(repo, scheme, "") for repo, scheme in published(mapping)]
     if capability is None:
         made = [(one.repo, one.scheme, one.flag) for least in (8.0, 7.5) for one in online(mapping, least)]
@@ -108,6 +116,14 @@ def ways(mapping: Mapping, capability: float | None = None, start: str = "bf16")
         made = [] if smaller else [(one.repo, one.scheme, one.flag) for one in online(mapping, capability)]
     able = [*ready, *made]
     return [one for one in able if ORDER.index(family(one[1])) >= ORDER.index(start)] or [*ready[-1:], *made]
+
+
+def incapable(mapping: Mapping) -> str:
+    """Say what its weights need of a GPU, for one that lacks it."""
+    if _NO_FLOAT16.search(mapping.repo or ""):
+        return f"it refuses float16, and bfloat16 needs compute capability {_BFLOAT16:g}"
+    needs = sorted({(floor(way), way[1]) for way in ways(mapping)})
+    return "compute capability " + ", ".join(f"{least:g} is needed for {scheme} weights" for least, scheme in needs)
 
 
 def floor(way: Way) -> float:

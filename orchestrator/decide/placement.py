@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from orchestrator.decide.mapping import Mapping
-from orchestrator.decide.options import ORDER, Option, Site, options
+from orchestrator.decide.options import ORDER, Option, Site, incapable, options
 from orchestrator.decide.replicas import Load, copies
 from orchestrator.decide.vram import GpuBudget, Share, family, fit, gib, spread
 from orchestrator.facts import Gpu
@@ -25,6 +25,11 @@ class Placed:
     flag: str = ""      # vLLM's --quantization, where weights are quantised while they load
     replicas: int = 1   # copies, one on each of `gpus`
     loading: int = 0    # bytes per GPU while weights load, CUDA context included
+
+    @property
+    def passing(self) -> int:
+        """Bytes per GPU that it takes beyond its share while it loads."""
+        return max(0, self.loading - self.share.requested - self.share.ask.context())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,21 @@ class _Board:
     load: Load
     start: str = "bf16"         # the largest kind of weights to try
     shares: dict[str, list[Share]] = field(default_factory=dict)
+    passing: dict[str, dict[str, int]] = field(default_factory=dict)    # GPU -> model -> bytes while it loads
 
-    def room(self, gpu: str) -> int:
+    def room(self, gpu: str, mine: str = "") -> int:
+        """Bytes that the model `mine` may take: what another one needs only while it loads stays free.
+
+        For engines start one after another, and again on their own after a crash.
+        """
         budget = self.budget(gpu)
-        return budget.left - budget.spare
+        others = (size for model, size in self.passing.get(gpu, {}).items() if model != mine)
+        return budget.left - budget.spare - max(others, default=0)
+
+    def take(self, one: Placed) -> None:
+        for gpu in one.gpus:
+            self.shares.setdefault(gpu, []).append(one.share)
+            self.passing.setdefault(gpu, {})[one.mapping.model] = one.passing
 
     def budget(self, gpu: str) -> GpuBudget:
         ollama = self.ollama if gpu in self.home else 0
@@ -88,7 +104,7 @@ def place(
     # What the first engine takes, a second one lacks: with several, smaller weights for all are tried too.
     starts = ORDER[:5] if len(mappings) > 1 else ORDER[:1]
     tries = [
-        _greedy(mappings, replace(board, start=start, shares={}), context, max_num_seqs)
+        _greedy(mappings, replace(board, start=start, shares={}, passing={}), context, max_num_seqs)
         for board in boards
         for start in starts
     ]
@@ -125,8 +141,7 @@ def _greedy(mappings: list[Mapping], board: _Board, context: int, max_num_seqs: 
             refused[mapping.model] = found
             continue
         placed.append(found)
-        for gpu in found.gpus:
-            board.shares.setdefault(gpu, []).append(found.share)
+        board.take(found)
     placed = [_copied(_grown(one, board), board) for one in placed]
     order = {one.model: at for at, one in enumerate(mappings)}
     placed.sort(key=lambda one: order[one.mapping.model])
@@ -138,7 +153,7 @@ def _grown(one: Placed, board: _Board) -> Placed:
     """Give an engine the room that is left on its GPUs, divided among the engines there; embeddings need none."""
     total = min(board.gpus[gpu].total for gpu in one.gpus)
     taken = one.share.requested + one.share.ask.context()
-    more = min(board.room(gpu) // len(board.shares[gpu]) for gpu in one.gpus)
+    more = min(board.room(gpu, one.mapping.model) // len(board.shares[gpu]) for gpu in one.gpus)
     share = fit(one.share.ask, total, taken + max(0, more))
     if share is None or share.kv <= one.share.kv or one.mapping.kind == "embedding":
         return one
@@ -179,7 +194,7 @@ def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> P
                 peak = one.loading + one.ask.context()
                 return Placed(mapping, one.repo, share, one.gpus, one.why, one.flag, loading=peak)
             closest = (one, total, room)
-    return _closest(*closest) if closest else "no GPU here can run it (compute capability 7.5 or newer is needed)."
+    return _closest(*closest) if closest else f"no GPU here can run it: {incapable(mapping)}."
 
 
 def _closest(one: Option, total: int, room: int) -> str:
