@@ -41,13 +41,19 @@ def confirmed(mapping: Mapping, model: Model, facts: Iterable[HubFact], catalog:
     if mapping.repo in seen:
         mapping = confirm(mapping, model, seen[mapping.repo], catalog)
     mapping = replace(mapping, files={repo: size for repo, one in seen.items() if (size := files(one))})
+    if mapping.repo is None:
+        return mapping
     kept: list[tuple[str, str]] = []
     told: list[str] = []
+    left: dict[str, list[str]] = {}
     for repo, scheme in mapping.quantized:
         real, why = _alternative(scheme, model, seen.get(repo), catalog)
-        kept += [] if why else [(repo, real)]
-        told += [f"not {repo}: {why}"] if why else []
-        told += [f"{repo} holds {real} weights, not {scheme}"] if not why and family(real) != family(scheme) else []
+        if why:
+            left.setdefault(why, []).append(repo)
+            continue
+        kept.append((repo, real))
+        told += [f"{repo} holds {real} weights, not {scheme}"] if family(real) != family(scheme) else []
+    told += [f"left out, {why}: {', '.join(repos)}" for why, repos in left.items()]
     return replace(mapping, quantized=tuple(kept), reasons=(*mapping.reasons, *told))
 
 
@@ -78,7 +84,7 @@ def _alternative(scheme: str, model: Model, fact: HubFact | None, catalog: Catal
     if fact is None:
         return scheme, ""
     if not usable(fact):
-        return scheme, fact.said
+        return scheme, fact.state
     blocked = obstacles(fact.config, catalog) or tuple(_differences(model, config_numbers(fact.config)))
     return (config_scheme(fact.config) if fact.config else scheme), ", ".join(blocked)
 

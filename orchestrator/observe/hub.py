@@ -17,7 +17,7 @@ from orchestrator.decide.mapping import is_local
 _INDEX = "model.safetensors.index.json"
 _REPO = re.compile(r"^[\w.-]+/[\w.-]+$", re.ASCII)
 _AT_ONCE = 8
-PATIENCE_S = 8.0        # for all repositories of a plan together
+PATIENCE_S = 5.0        # for all repositories of a plan together
 
 
 def look(repos: Iterable[str], hub: Hub | None = None, seconds: float | None = None) -> dict[str, HubFact]:
