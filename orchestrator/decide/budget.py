@@ -12,6 +12,7 @@ from orchestrator.decide.beside import laden
 from orchestrator.decide.catalog import Catalog, Numbers
 from orchestrator.decide.confirm import measured
 from orchestrator.decide.effective import effective_spec
+from orchestrator.decide.loading import loading_problems
 from orchestrator.decide.mapping import gguf_numbers
 from orchestrator.decide.shaping import shape_for
 from orchestrator.decide.speculative import refusals, step_notes
@@ -103,7 +104,8 @@ def proof(spec: Spec, facts: Facts, catalog: Catalog, running: Iterable[Running]
     used = [gpu for index, gpu in gpus.items() if index in shares or index in ollama]
     budgets = tuple(_budget(gpu, others, ollama, shares) for gpu in used)
     unknown += adapters.doubts(spec, facts, catalog)
-    return Proof(budgets, (*unknown, *missing), (*refused, *_split_over_mig(spec, facts)))
+    refused += [*_split_over_mig(spec, facts), *loading_problems(spec, budgets, catalog)]
+    return Proof(budgets, (*unknown, *missing), tuple(refused))
 
 
 def _budget(gpu: Gpu, others: dict[str, int], ollama: dict[str, int], shares: dict[str, list[Share]]) -> GpuBudget:

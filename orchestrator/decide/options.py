@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from orchestrator.decide.alternatives import online, trust
+from orchestrator.decide.loading import loading_bytes
 from orchestrator.decide.mapping import Mapping
 from orchestrator.decide.vram import Ask, default_batched_tokens, family, gib, minimum_capability
 from orchestrator.facts import Gpu
@@ -39,17 +39,8 @@ class Option:
 
     @property
     def loading(self) -> int:
-        """Bytes per GPU while weights load, before there is any cache: more than afterwards only with `flag`.
-
-        vLLM 0.32 makes FP8 one layer at a time (vllm#31914: peak near the 8-bit size); two layers at 16 bit are
-        kept free for it. Nobody has published the same for the other schemes, so they get the whole 16 bit.
-        """
-        if not self.flag:
-            return self.ask.weights()
-        wide = replace(self.ask, scheme="bf16").weights()
-        if self.flag != "fp8":
-            return wide
-        return min(wide, self.ask.weights() + math.ceil(2 * wide / max(1, self.ask.numbers.layers or 1)))
+        """Bytes per GPU while weights load, before there is any cache."""
+        return loading_bytes(self.ask, self.flag)
 
 
 @dataclass(frozen=True, slots=True)
