@@ -121,7 +121,7 @@ def _commented(line: str) -> bool:
 def _firm(line: str, *, manifest: bool) -> str:
     """Return what kind of evidence this line is by itself, or ''."""
     short = line[:4000]
-    if not _DIGITS.search(short):
+    if not _DIGITS.search(short) or (signs.CLOUD.search(short) and "11434" not in short):
         return ""
     if "}:11434" in short and signs.PORT.search(short):
         return "port"
@@ -210,7 +210,7 @@ def _command(line: str, verb: str) -> tuple[bool, str]:
 
 
 def _setting(name: str) -> tuple[bool, str]:
-    if name in ("num_ctx", "numCtx", "num-ctx"):
+    if name in ("numCtx", "num-ctx") or name.lower().endswith("num_ctx"):
         return False, NOTES["num_ctx"]
     if name in ("keep_alive", "keepAlive", "keep-alive"):
         return False, NOTES["keep_alive"]

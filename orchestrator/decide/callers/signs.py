@@ -25,6 +25,8 @@ ENV = re.compile(
     r"|\bspring\.ai\.ollama\.[\w.-]+|\b(?:LOCAL|LLM)_OLLAMA\w*|\bollama[._-]?(?:host|base[._-]?url|url|endpoint)\b"
     r"|\bollama(?:Host|BaseUrl|Url|Endpoint|Address)\b",
 )  # fmt: skip
+# Ollama's own service in the cloud: nothing here serves it.
+CLOUD = re.compile(r"https?://(?:[\w-]+\.)*ollama\.(?:com|ai)\b", re.IGNORECASE)
 SDK = tuple(re.compile(text) for text in (
     r"^\s*(?:from|import)\s+ollama\b(?!\s*/)",
     r"\b(?:langchain_ollama|langchain_community\.\w+\.ollama|llama_index\.(?:llms|embeddings)\.ollama)\b",
@@ -67,7 +69,7 @@ NATIVE = re.compile(
 )
 V1 = re.compile(r"/v1/(?:chat/completions|completions|embeddings|models|responses|messages)\b|/v1(?=['\"/\s]|$)")
 SETTING = re.compile(
-    r"""(?<![\w.])['"]?(num_ctx|num_gpu|num_thread|num_batch|main_gpu|use_mmap|num_keep|repeat_last_n|typical_p"""
+    r"""(?<![\w.])['"]?((?:[A-Z0-9]+_)*NUM_CTX|num_ctx|num_gpu|num_thread|num_batch|main_gpu|use_mmap|num_keep|repeat_last_n|typical_p"""
     r"""|mirostat\w*|keep_alive|keepAlive|numCtx|num-ctx|keep-alive|raw|context|template)\\?['"]?\s*[:=](?!=)""",
 )  # fmt: skip
 # A client's call, and Go's request types: theirs where the file makes a client of Ollama.
