@@ -23,9 +23,11 @@ from orchestrator.decide.hubfact import (
 from orchestrator.decide.mapping import Mapping, merged
 from orchestrator.decide.shaping import shape_for
 from orchestrator.decide.vram import family
+from orchestrator.decide.weights import stored
 from orchestrator.facts import Model
 from orchestrator.spec import Spec
 
+_COMPLETE = 0.85    # of what the parameters say: fewer bytes are not the whole model
 _PADDED = 0.02      # of a vocabulary: tables are filled up to a round number of rows
 _BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.56, "nvfp4": 0.6, "mxfp4": 0.56}
 
@@ -40,7 +42,6 @@ def confirmed(mapping: Mapping, model: Model, facts: Iterable[HubFact], catalog:
     mapping = _renamed(mapping, seen, catalog)
     if mapping.repo in seen:
         mapping = confirm(mapping, model, seen[mapping.repo], catalog)
-    mapping = replace(mapping, files={repo: size for repo, one in seen.items() if (size := files(one))})
     if mapping.repo is None:
         return mapping
     kept: list[tuple[str, str]] = []
@@ -54,14 +55,21 @@ def confirmed(mapping: Mapping, model: Model, facts: Iterable[HubFact], catalog:
         kept.append((repo, real))
         told += [f"{repo} holds {real} weights, not {scheme}"] if family(real) != family(scheme) else []
     told += [f"left out, {why}: {', '.join(repos)}" for why, repos in left.items()]
-    return replace(mapping, quantized=tuple(kept), reasons=(*mapping.reasons, *told))
+    own = [(mapping.repo, mapping.scheme), *kept]
+    sizes = {repo: size for repo, scheme in own if (size := files(seen.get(repo), mapping.numbers, scheme))}
+    return replace(mapping, quantized=tuple(kept), files=sizes, reasons=(*mapping.reasons, *told))
 
 
-def files(fact: HubFact) -> int | None:
-    """Return the bytes that a repository's weights take when loaded: vLLM makes 32-bit ones 16-bit."""
-    if not fact.weights or not fact.config or not usable(fact):
+def files(fact: HubFact | None, numbers: Numbers | None = None, scheme: str = "bf16") -> int | None:
+    """Return the bytes that a repository's weights take when loaded: vLLM makes 32-bit ones 16-bit.
+
+    None where they were not seen, or are too few for the model: a download that has not ended, say.
+    """
+    if fact is None or (fact.weights or 0) <= 0 or not fact.config or not usable(fact):
         return None
-    return fact.weights // 2 if _whole(fact) else fact.weights
+    assert fact.weights is not None
+    size = fact.weights // 2 if _whole(fact) else fact.weights
+    return size if size > _COMPLETE * stored(numbers or Numbers(), family(scheme)) else None
 
 
 def _whole(fact: HubFact) -> bool:
@@ -172,7 +180,7 @@ def _weights_of(quant: dict[str, Any]) -> tuple[int | None, str]:
 
 def _sized(numbers: Numbers, fact: HubFact, scheme: str) -> tuple[Numbers, list[str]]:
     """Take the parameters from the size of the files where that tells them, or where nobody else did."""
-    if not fact.weights:
+    if not fact.weights or fact.weights < 0:
         return numbers, []
     kind = family(scheme)
     wide = 2.0 if _whole(fact) else 1.0
@@ -211,7 +219,7 @@ def measured(
         return numbers, scheme, None
     mapping = Mapping("", repo, "given", numbers=numbers, scheme=scheme)
     found = confirm(mapping, model or Model(""), fact, catalog)
-    return found.numbers, found.scheme, files(fact)
+    return found.numbers, found.scheme, files(fact, found.numbers, found.scheme)
 
 
 def refusals(spec: Spec, facts: Iterable[HubFact], catalog: Catalog) -> tuple[str, ...]:

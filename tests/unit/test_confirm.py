@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.decide.catalog import load
-from orchestrator.decide.confirm import config_scheme, confirm
-from orchestrator.decide.hubfact import HubFact
+from orchestrator.decide.confirm import config_scheme, confirm, confirmed, measured
+from orchestrator.decide.engine_memory import Ask
+from orchestrator.decide.hubfact import HubFact, trimmed
 from orchestrator.decide.mapping import map_model
+from orchestrator.decide.shaping import shape_for
 from orchestrator.facts import Model
 
 CATALOG = load()
@@ -102,3 +108,24 @@ def test_a_fact_of_another_repository_is_none_of_ours() -> None:
 )  # fmt: skip
 def test_schemes(quant: object, scheme: str) -> None:
     assert config_scheme({"quantization_config": quant}) == scheme
+
+
+_junk = st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.text(max_size=8) | st.lists(st.none(), max_size=3)
+_config = st.dictionaries(st.sampled_from([
+    "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "layer_types", "sliding_window", "vocab_size", "kv_lora_rank", "num_experts", "architectures", "multi_query",
+    "tie_word_embeddings", "vision_config", "quantization_config", "torch_dtype", "intermediate_size",
+]), _junk)  # fmt: skip
+
+
+@given(config=_config | st.builds(lambda inner: {"text_config": inner}, _config), weights=st.none() | st.integers(-9, 2**70))
+def test_odd_configs_never_raise_and_never_lose_the_model(config: dict, weights: int | None) -> None:
+    facts = (HubFact(REPO, "open", "open", config, weights),)
+    found = confirmed(map_model(LLAMA, CATALOG), LLAMA, facts, CATALOG)
+    assert found.repo in (REPO, None)
+    assert found.reasons
+    numbers, scheme, size = measured(REPO, CATALOG, (LLAMA,), facts)
+    ask = Ask("x", numbers, scheme, files=size, shape=shape_for(REPO, CATALOG, (LLAMA,), facts))
+    assert ask.weights() > 0
+    assert ask.one_sequence() >= 0
+    json.dumps(trimmed(config))
