@@ -81,7 +81,7 @@ volumes: {hf: , ollama: }
     ("later", "wanted"),
     [
         ("services: {ollama: {environment: {OLLAMA_NUM_PARALLEL: '2'}}}", []),
-        ("services: {vllm: {environment: {A: true}}}", ["error env-boolean vllm"]),                # merged by name
+        ("services: {vllm: {environment: {A: true}}}", ["advice env-boolean vllm"]),                # merged by name
         ("services: {vllm: {ports: ['127.0.0.1:9000:9000']}}", ["error port-inside vllm"]),       # ports are added
         ("services: {vllm: {ports: !override ['127.0.0.1:9000:8000']}}", []),
         ("services: {vllm: {volumes: ['./other:/root/.cache/huggingface']}}", []),                # a mount replaces

@@ -105,5 +105,7 @@ def _is_gpu(device: Map) -> bool:
 
 def _device(device: Map, line: int, env: Mapping[str, str], form: str) -> GpuAsk:
     ids, count = device.get("device_ids"), fill(text_of(device.get("count")), env)
-    names = tuple(fill(text_of(one), env) for one in ids) if isinstance(ids, Seq) else None
+    said = [fill(text_of(one), env) for one in ids] if isinstance(ids, Seq) else []
+    # Docker joins them with commas, so that several in one text are several, too.
+    names = tuple(one.strip() for text in said for one in text.split(",")) if isinstance(ids, Seq) else None
     return GpuAsk(names, len(names) if names is not None else _number(count), line, form)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from orchestrator.decide.composecheck.service import Service
 from orchestrator.decide.finding import Finding
 from orchestrator.decide.vllm_flags import Line
@@ -18,6 +20,7 @@ def command(service: Service) -> tuple[list[str], list[Finding]]:
         ["serve"],
         ["python3", "-m", "vllm.entrypoints.openai.api_server"],
         ["python", "-m", "vllm.entrypoints.openai.api_server"],
+        ["-m", "vllm.entrypoints.openai.api_server"],
         ["vllm.entrypoints.openai.api_server"],
     ):
         if words[: len(start)] == start:
@@ -72,6 +75,11 @@ def model_of(line: Line) -> str:
     if line.loose and not line.loose[0][1].startswith(("#", "-")) and line.loose[0][0] == 0:
         return line.loose[0][1]
     return option.value or "" if option else ""
+
+
+def open_ended(service: Service) -> bool:
+    """Whether a variable without a value may bring further words."""
+    return any(re.fullmatch(r"\$(\w+|\{[^}]*\})", word.text) for word in service.argv)
 
 
 def line_of(service: Service, text: str) -> int:

@@ -26,9 +26,9 @@ def _environment(service: Service) -> list[Finding]:
     if isinstance(said, Map):
         found += [
             Finding(
-                "error",
+                "advice",
                 service.name,
-                f"{key} is a boolean; Compose wants text",
+                f"{key} is a boolean, which older releases of Compose refuse",
                 f'write "{str(value).lower()}"',
                 line=said.at(key),
                 code="env-boolean",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.decide.catalog import load
-from orchestrator.decide.composecheck.commandline import command, line_of, model_of
+from orchestrator.decide.composecheck.commandline import command, line_of, model_of, open_ended
 from orchestrator.decide.composecheck.ollama import covered, targets
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service
@@ -29,7 +29,9 @@ def check(project: Project) -> list[Finding]:
 
 def _cache(service: Service, line: Line) -> list[Finding]:
     model, flag = model_of(line), line.get("--download-dir")
-    if model.startswith(("/", ".")) or service.get("user") or service.get("volumes_from"):
+    if model.startswith(("/", ".")) or (not model and open_ended(service)):
+        return []
+    if service.get("user") or service.get("volumes_from"):
         return []
     home = service.env.get("HF_HOME") or service.env.get("HF_HUB_CACHE") or service.env.get("HUGGINGFACE_HUB_CACHE")
     path = (flag.value or "") if flag else home.text if home else _HOME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.decide import vram
 from orchestrator.decide.catalog import Numbers, load
-from orchestrator.decide.composecheck.commandline import command, model_of
+from orchestrator.decide.composecheck.commandline import command, model_of, open_ended
 from orchestrator.decide.composecheck.gpus import tensor_parallel
 from orchestrator.decide.composecheck.project import Card, Project, apart
 from orchestrator.decide.composecheck.service import Service
@@ -131,7 +131,7 @@ def _beside(service: Service, line: Line, ollamas: list[Service], card: Card | N
     at = next(
         (word.line for word in service.argv if "gpu-memory-util" in word.text.replace("_", "-")), service.at("command")
     )
-    if option is None and not service.partial:
+    if option is None and not service.partial and not open_ended(service):
         found.append(
             Finding(
                 "error",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.decide.catalog import load
-from orchestrator.decide.composecheck.commandline import command, model_of
+from orchestrator.decide.composecheck.commandline import command, model_of, open_ended
 from orchestrator.decide.composecheck.ollama import health_words, restart
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service
@@ -29,7 +29,8 @@ def _serving(service: Service, line: Line) -> list[Finding]:
     entry = load().by_repo(model_of(line))
     longest = entry[0].numbers.max_context if entry else None
     asked = line.get("--max-model-len") or line.get("--config")
-    if asked is None and model_of(line) and not service.partial and (longest is None or longest > 16384):
+    told = asked is not None or service.partial or open_ended(service)
+    if model_of(line) and not told and (longest is None or longest > 16384):
         size = f"{longest} tokens" if longest else "as much as the model knows, often 131072 tokens"
         found.append(
             Finding(
@@ -167,7 +168,7 @@ def _stop(service: Service, line: Line) -> list[Finding]:
                 code="grace",
             )
         ]
-    if option is None and new and service.release and not service.partial:
+    if option is None and new and service.release and not service.partial and not open_ended(service):
         return [
             Finding(
                 "advice",
