@@ -1,15 +1,13 @@
-"""Reads the models of an Ollama that does not run, from its folder or volume. Changes nothing.
+"""Reads the models of an Ollama that does not run, from its folder or volume, as a running one tells them.
 
-Layout: models/manifests/HOST/NAMESPACE/MODEL/TAG, JSON, whose digests name files in models/blobs
-(ollama: manifest/manifest.go, manifest/paths.go, types/model/config.go).
+What a server computes is computed here as it does (ollama: server/images.go, server/routes.go, x/server/show.go);
+what no file tells is left empty: which models are loaded, the version. Changes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from dataclasses import dataclass
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,50 +15,23 @@ from typing import Any
 from orchestrator.clients import gguf
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.facts import Model
+from orchestrator.observe.blobs import Folder, Layers, digest_of, parsed, why
 
 _INSIDE = (".", "models", ".ollama/models", "root/.ollama/models", "_data/models", "_data", "_data/.ollama/models")
-_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_KIND = "application/vnd.ollama.image."
-_LARGEST = 4 * 2**20        # bytes of a manifest, a configuration or a text layer
 _DEPTH = 4                  # host, namespace, model, tag
 _TELLS = {"tools": ".Tools", "thinking": ".Thinking", "insert": ".Suffix"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """A models folder, resolved: nothing outside of it is read."""
-
-    root: Path
-
-    def inside(self, path: Path) -> Path:
-        """Return `path` without links; raises MigrateError when it is no file of this folder."""
-        try:
-            found = path.resolve(strict=True)
-            if not found.is_relative_to(self.root):
-                raise MigrateError(f"{path} links to a place outside of {self.root}")
-            if not found.is_file():
-                raise MigrateError(f"{path} is not a file")
-        except (OSError, RuntimeError) as error:
-            raise MigrateError(f"{path}: {_why(error)}") from error
-        return found
-
-    def blob(self, layer: dict[str, Any]) -> Path:
-        digest = layer.get("digest")
-        named = _DIGEST.fullmatch(digest) if isinstance(digest, str) else None
-        if named is None:
-            raise MigrateError(f"{str(digest)[:80]!r} is not a SHA-256 digest")
-        return self.inside(self.root / "blobs" / f"sha256-{named[1]}")
-
-    def data(self, path: Path) -> bytes:
-        found = self.inside(path)
-        try:
-            with found.open("rb") as stream:
-                data = stream.read(_LARGEST + 1)
-        except OSError as error:
-            raise MigrateError(f"{path}: {_why(error)}") from error
-        if len(data) > _LARGEST:
-            raise MigrateError(f"{path} is larger than {_LARGEST} bytes: not what it should be")
-        return data
+_CHAT_TELLS = {"tools": ("tools",), "thinking": ("enable_thinking", "reasoning_content", "<think>")}    # Jinja
+_TEMPLATE = "{{ .Prompt }}"     # Ollama's, where a model brings none
+_KEPT_BACK = ("general.name", "tokenizer.chat_template")    # a server does not tell them
+# A number of config.json -> the GGUF key that /api/show gives for it; those with True may stand in text_config.
+_CONFIG = {
+    "max_position_embeddings": ("context_length", True), "hidden_size": ("embedding_length", True),
+    "num_hidden_layers": ("block_count", True), "num_attention_heads": ("attention.head_count", False),
+    "num_key_value_heads": ("attention.head_count_kv", False), "intermediate_size": ("feed_forward_length", False),
+    "vocab_size": ("vocab_size", False),
+}  # fmt: skip
+_TYPE_BYTES = {"float32": 4, "int8": 1, "uint8": 1}
+_BLOB_HEADER = 150          # bytes of a tensor blob's header, as Ollama counts them
 
 
 def look(path: Path) -> tuple[tuple[Model, ...], tuple[str, ...]]:
@@ -69,7 +40,7 @@ def look(path: Path) -> tuple[tuple[Model, ...], tuple[str, ...]]:
     `path`: a models folder, a .ollama folder, or a volume's mount point that holds either.
     Raises UsageError when no manifests are there or they may not be read.
     """
-    folder = _Folder(_root(path))
+    folder = Folder(_root(path))
     problems: list[str] = []
     models: list[Model] = []
     for manifest in _manifests(folder.root / "manifests", problems):
@@ -92,7 +63,7 @@ def _root(path: Path) -> Path:
                 return (base / inside).resolve()
         next(base.iterdir(), None)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {_why(error)}",
+        raise UsageError(f"{path} cannot be read: {why(error)}",
                          hint="run it as a user who may read Ollama's files, or copy them") from error  # fmt: skip
     raise UsageError(f"{path} holds no Ollama models: there is no folder manifests in it",
                      hint="give a folder models or .ollama, or the mount point of the volume")  # fmt: skip
@@ -105,123 +76,139 @@ def _manifests(folder: Path, problems: list[str], depth: int = 1) -> list[Path]:
             return [one for one in entries if not one.is_dir()]
         below = [one for one in entries if one.is_dir() and not one.is_symlink()]
     except OSError as error:
-        problems.append(f"{folder}: {_why(error)}")
+        problems.append(f"{folder}: {why(error)}")
         return []
     return [found for one in below for found in _manifests(one, problems, depth + 1)]
 
 
-def _model(folder: _Folder, manifest: Path, problems: list[str]) -> Model:
+def _model(folder: Folder, manifest: Path, problems: list[str]) -> Model:
     data = folder.data(manifest)
-    told = _mapping(_parsed(data))
-    config = _mapping(_parsed(folder.data(folder.blob(_mapping(told.get("config"))))))
+    told = _object(parsed(data))
+    blob = _object(told.get("config"))
+    config = _object(parsed(folder.data(folder.blob(blob))))
     listed = told.get("layers")
-    layers = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    layers = tuple(one for one in listed if isinstance(one, dict)) if isinstance(listed, list) else ()
     name, digest = _name(manifest), hashlib.sha256(data).hexdigest()
-    size = sum(_count(one.get("size")) for one in layers)
+    size = sum(_count(one.get("size")) for one in (*layers, blob))      # with the configuration, as Ollama counts
     remote = _text(config.get("remote_host"))
     if remote:
         return Model(name=name, size=size, digest=digest, remote_host=remote)
-    kinds: dict[str, dict[str, Any]] = {}
-    for layer in layers:
-        kinds.setdefault(_text(layer.get("mediaType")).removeprefix(_KIND), layer)
-    here = _Layers(folder, kinds, manifest, problems)
-    header = here.header()
-    template = here.text("template")
+    here = Layers(folder, layers, manifest, problems)
+    if not here.all("model") and not here.all("tensor"):
+        problems.append(f"{manifest}: it names no weights")
+    return _local(here, config, Model(name=name, size=size, digest=digest, modified_at=_when(manifest)))
+
+
+def _local(here: Layers, config: dict[str, Any], model: Model) -> Model:
+    headers = here.headers()
+    packed = not here.all("model")      # safetensors, a blob per tensor
+    values = _from_config(here) if packed else _from_gguf(headers)
+    template = here.text("template") or here.text("prompt")
+    parent = next((found for one in here.all("model") if (found := _text(one.get("from")))), "")
+    family = _text(config.get("model_family")) or _text(values.get("general.architecture"))
+    families = config.get("model_families")
+    shown: dict[str, Any] = {
+        "parent_model": parent, "format": _text(config.get("model_format")) or ("safetensors" if packed else "gguf"),
+        "family": family, "families": families if isinstance(families, list) else [family] if family else [],
+        "parameter_size": _text(config.get("model_type")),
+        "quantization_level": _text(config.get("file_type")) or (
+            here.quantization() if packed else headers[0].quantization if headers else ""),
+    }  # fmt: skip
+    chat = next((_text(one.values.get("tokenizer.chat_template")) for one in headers), "")
     return Model(
-        name=name, size=size, digest=digest,
-        family=_text(config.get("model_family")) or _text(header.values.get("general.architecture")),
-        parameter_size=_text(config.get("model_type")),
-        quantization=_text(config.get("file_type")) or header.quantization,
-        format=_text(config.get("model_format")) or "gguf",
-        capabilities=_capabilities(config, header.values, template or "", kinds),
-        system=here.text("system") or here.text("prompt"),
-        template=template,
-        parameters=_mapping(here.json("params", {})),
-        messages=_messages(here.json("messages", [])),
-        architecture=header.values,
-        parent=_text(kinds.get("model", {}).get("from")),
-        modified_at=datetime.fromtimestamp(manifest.stat().st_mtime, UTC).isoformat(),
-        details=_details(config, kinds),
+        name=model.name, size=model.size, digest=model.digest, modified_at=model.modified_at, parent=parent,
+        family=family, parameter_size=shown["parameter_size"], quantization=shown["quantization_level"],
+        format=shown["format"], capabilities=_capabilities(config, values, template, chat, here),
+        system=here.text("system") or None, template=_TEMPLATE if template is None else template,
+        parameters=_parameters(here.mapping("params")), messages=_messages(here.rows("messages")), architecture=values,
+        details={**shown, **_details(here, config)},
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Layers:
-    """The layers of one model; one that cannot be read becomes a problem and reads as if it were not there."""
-
-    folder: _Folder
-    kinds: dict[str, dict[str, Any]]
-    manifest: Path
-    problems: list[str]
-
-    def header(self) -> gguf.Header:
-        try:
-            if "model" in self.kinds:
-                return gguf.read(self.folder.blob(self.kinds["model"]))
-        except MigrateError as error:
-            self._lost("model", error)
-        return gguf.Header(0, {})
-
-    def text(self, kind: str) -> str | None:
-        try:
-            if kind in self.kinds:
-                return self.folder.data(self.folder.blob(self.kinds[kind])).decode("utf-8", errors="replace")
-        except MigrateError as error:
-            self._lost(kind, error)
-        return None
-
-    def json(self, kind: str, otherwise: Any) -> Any:
-        text = self.text(kind)
-        try:
-            return _parsed(text.encode()) if text else otherwise
-        except MigrateError as error:
-            self._lost(kind, error)
-            return otherwise
-
-    def _lost(self, kind: str, error: MigrateError) -> None:
-        self.problems.append(f"{self.manifest}: layer {kind}: {error.message}")
+def _from_gguf(headers: list[gguf.Header]) -> dict[str, Any]:
+    """Return the metadata as /api/show does: with the number of weights, and without what it keeps to itself."""
+    if not headers:
+        return {}
+    values = {key: value for key, value in headers[0].values.items() if key not in _KEPT_BACK}
+    if all(one.complete for one in headers):
+        count = sum(math.prod(tensor.shape) for one in headers for tensor in one.tensors)
+        values |= {"general.parameter_count": count} if count else {}
+    return values
 
 
-def _capabilities(config: dict[str, Any], values: dict[str, Any], template: str, kinds: dict[str, Any]
-                  ) -> tuple[str, ...]:  # fmt: skip
-    """Derive them as Ollama does (server/images.go, Capabilities)."""
+def _from_config(here: Layers) -> dict[str, Any]:
+    """Return the keys that a server makes of the config.json of a safetensors model."""
+    config = here.named("config.json")
+    nested = config.get("text_config")
+    inner: dict[str, Any] = nested if isinstance(nested, dict) else {}
+    named = config.get("architectures")
+    first = _text(named[0]).lower() if isinstance(named, list) and named else ""
+    arch = _text(config.get("model_type")) or first.removesuffix("forcausallm").removesuffix("forconditionalgeneration")
+    values: dict[str, Any] = {"general.architecture": arch} if arch else {}
+    for name, (key, both) in _CONFIG.items():
+        if number := (both and _count(inner.get(name))) or _count(config.get(name)):
+            values[f"{arch}.{key}"] = number
+    tensors = here.all("tensor")
+    size = sum(_count(one.get("size")) for one in tensors) - _BLOB_HEADER * len(tensors)
+    count = size // _TYPE_BYTES.get(_text(config.get("torch_dtype")).lower(), 2)
+    return values | ({"general.parameter_count": count} if count > 0 else {})
+
+
+def _capabilities(
+    config: dict[str, Any], values: dict[str, Any], template: str | None, chat: str, here: Layers,
+) -> tuple[str, ...]:  # fmt: skip
+    """Derive them as Ollama does (server/images.go, Capabilities); the GGUF's own template counts without another."""
     arch = _text(values.get("general.architecture")) or _text(config.get("model_family"))
-    embedding = f"{arch}.pooling_type" in values or arch.endswith("bert")
-    found = ["embedding" if embedding else "completion"]
-    found += [name for name, mark in _TELLS.items() if mark in template]
-    if "projector" in kinds or f"{arch}.vision.block_count" in values:
-        found.append("vision")
     told = config.get("capabilities")
-    found += [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    found = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    if "image" not in found and (here.all("model") or not found):
+        embedding = f"{arch}.pooling_type" in values or arch.endswith("bert")
+        found.append("embedding" if embedding else "completion")
+    found += [name for name, mark in _TELLS.items() if mark in (template or "")]
+    if template is None:
+        found += [name for name, marks in _CHAT_TELLS.items() if any(mark in chat for mark in marks)]
+    if here.all("projector") or f"{arch}.vision.block_count" in values:
+        found.append("vision")
+    if f"{arch}.audio.block_count" in values:
+        found.append("audio")
     return tuple(dict.fromkeys(found))
 
 
-def _details(config: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
-    marks = [f"{key.upper()} {config[key]}" for key in ("renderer", "parser") if _text(config.get(key))]
+def _details(here: Layers, config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a plan reads of the Modelfile: which blobs it is made of, its parser and renderer."""
+    blobs = here.folder.root / "blobs"
+    marks = [f"{word} {blobs / f'sha256-{digest}'}" for word, kind in (("FROM", "model"), ("ADAPTER", "adapter"))
+             for one in here.all(kind) if (digest := digest_of(one))]  # fmt: skip
+    marks += [f"{key.upper()} {config[key]}" for key in ("renderer", "parser") if _text(config.get(key))]
     found: dict[str, Any] = {"modelfile": "\n".join(marks)} if marks else {}
-    return {**found, "adapter": True} if "adapter" in kinds else found
+    return {**found, "adapter": True} if here.all("adapter") else found
 
 
-def _messages(told: Any) -> tuple[dict[str, str], ...]:
-    listed = told if isinstance(told, list) else []
-    return tuple({str(key): str(value) for key, value in one.items()} for one in listed if isinstance(one, dict))
+def _parameters(told: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as the text of /api/show gives them: every stop is a text of a list."""
+    stop = told.get("stop")
+    return {**told, "stop": [str(one) for one in (stop if isinstance(stop, list) else [stop])]} if stop else told
+
+
+def _messages(told: list[Any]) -> tuple[dict[str, str], ...]:
+    return tuple({str(key): str(value) for key, value in one.items()} for one in told if isinstance(one, dict))
 
 
 def _name(manifest: Path) -> str:
     host, space, model, tag = manifest.parts[-_DEPTH:]
-    if host != "registry.ollama.ai":
+    if host.lower() != "registry.ollama.ai":
         return f"{host}/{space}/{model}:{tag}"
-    return f"{model}:{tag}" if space == "library" else f"{space}/{model}:{tag}"
+    return f"{model}:{tag}" if space.lower() == "library" else f"{space}/{model}:{tag}"
 
 
-def _parsed(data: bytes) -> Any:
+def _when(manifest: Path) -> str:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise MigrateError(f"it is not JSON: {error}") from error
+        return datetime.fromtimestamp(manifest.stat().st_mtime, UTC).isoformat()
+    except (OSError, ValueError, OverflowError):    # gone in the meantime, or a clock that was wrong
+        return ""
 
 
-def _mapping(told: Any) -> dict[str, Any]:
+def _object(told: Any) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise MigrateError("it is not a JSON object as Ollama writes it")
     return told
@@ -233,7 +220,3 @@ def _text(told: Any) -> str:
 
 def _count(told: Any) -> int:
     return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else 0
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
