@@ -226,8 +226,11 @@ def _world(facts: Facts) -> dict[str, Any]:
                    "container": facts.ollama.container.name if facts.ollama.container else None},
         "gpus": [dataclasses.asdict(gpu) for gpu in facts.gpus],
         "gpu_problem": facts.gpu_problem,
+        "gpu_notes": list(facts.gpu_notes),
         "docker": dataclasses.asdict(facts.docker) if facts.docker else None,
         "traffic": dataclasses.asdict(facts.traffic),
+        "callers": [dataclasses.asdict(one) for one in facts.callers],
+        "scanned": facts.scanned,
     }
 
 

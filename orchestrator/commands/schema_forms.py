@@ -87,8 +87,11 @@ def _world(defs: dict[str, Schema]) -> Schema:
         "ollama": _said("today's Ollama", ollama),
         "gpus": of(tuple[Gpu, ...], defs),
         "gpu_problem": _said("why there is no GPU"),
+        "gpu_notes": _said("what NVML said of GPUs that are not listed, or not as they seem", _TEXTS),
         "docker": of(DockerFacts | None, defs),
         "traffic": _said("the evidence", of(Traffic, defs)),
+        "callers": _said("places in source that talk to Ollama, by --scan", of(tuple[Caller, ...], defs)),
+        "scanned": _said("files that were read for them; null: nobody looked", kind=["integer", "null"]),
     }
 
 
