@@ -6,6 +6,7 @@ costs the fact that it would have given, never the look.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,6 +84,8 @@ def _whole(nvml: Nvml, number: int, handle: Any) -> Gpu:
         nvml.notes.append(f"GPU {number} ({name}) is a vGPU: its memory is a share of the card, its speed is not ours")
     elif virtual in _LENDS:
         nvml.notes.append(f"GPU {number} ({name}) is lent to virtual machines: use it inside one of them")
+    if re.search(r"\bG[HB]\d00\b", name):     # NVML's own documentation of nvmlDeviceGetMemoryInfo
+        nvml.notes.append(f"GPU {number} ({name}): its memory is a node of the host's, and page cache in it counts as used")
     if not total:
         nvml.notes.append(f"GPU {number} ({name}): NVML tells no memory of its own; it shares the host's")
     held = holders(nvml, handle)
