@@ -11,7 +11,7 @@ from decide_cases import facts as plain_facts
 from orchestrator.decide import evidence
 from orchestrator.decide.catalog import Catalog, load
 from orchestrator.decide.tags import parse
-from orchestrator.facts import AdapterFacts, Facts, Host, Spread, Traffic
+from orchestrator.facts import AdapterFacts, Facts, Host, HubFact, Spread, Traffic
 
 
 def installed(text: str, catalog: Catalog) -> dict[str, Any]:
@@ -62,6 +62,7 @@ def facts(case: dict[str, Any]) -> Facts:
         found, ollama=ollama, gpus=gpus, host=Host(**{"system": "Linux", "machine": "x86_64", **case.get("host", {})}),
         gpu_problem="" if gpus else "no NVIDIA driver", traffic=traffic(case), driver=str(case.get("driver", "")),
         adapters=tuple(AdapterFacts(**one) for one in case.get("adapters", ())), cuda=str(case.get("cuda", "")), proxy=case.get("proxy", ""),
+        hub=tuple(HubFact(**one) for one in case.get("hub", ())),
     )  # fmt: skip
 
 
