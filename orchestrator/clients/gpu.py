@@ -85,7 +85,7 @@ def _whole(nvml: Nvml, number: int, handle: Any) -> Gpu:
     elif virtual in _LENDS:
         nvml.notes.append(f"GPU {number} ({name}) is lent to virtual machines: use it inside one of them")
     if re.search(r"\bG[HB]\d00\b", name):     # NVML's own documentation of nvmlDeviceGetMemoryInfo
-        nvml.notes.append(f"GPU {number} ({name}): its memory is a node of the host's, and page cache in it counts as used")
+        nvml.notes.append(f"GPU {number} ({name}): its memory is a node of the host, and page cache counts as used")
     if not total:
         nvml.notes.append(f"GPU {number} ({name}): NVML tells no memory of its own; it shares the host's")
     held = holders(nvml, handle)
