@@ -57,7 +57,8 @@ def confirmed(mapping: Mapping, model: Model, facts: Iterable[HubFact], catalog:
     told += [f"left out, {why}: {', '.join(repos)}" for why, repos in left.items()]
     own = [(mapping.repo, mapping.scheme), *kept]
     sizes = {repo: size for repo, scheme in own if (size := files(seen.get(repo), mapping.numbers, scheme))}
-    return replace(mapping, quantized=tuple(kept), files=sizes, reasons=(*mapping.reasons, *told))
+    closed = frozenset(repo for repo, one in seen.items() if one.state in (ACCEPTED, GATED))
+    return replace(mapping, quantized=tuple(kept), files=sizes, closed=closed, reasons=(*mapping.reasons, *told))
 
 
 def files(fact: HubFact | None, numbers: Numbers | None = None, scheme: str = "bf16") -> int | None:

@@ -64,7 +64,7 @@ def engine(mapping: Mapping, repo: str) -> dict[str, Any]:
     return {
         "repo": repo,
         "task": mapping.task,
-        "gated": mapping.gated and same_owner,
+        "gated": (mapping.gated and same_owner) or repo in mapping.closed,
         "tool_call_parser": mapping.tool_parser,
         "reasoning_parser": mapping.reasoning_parser,
         "extra_args": ("--trust-remote-code",) if mapping.trust_remote_code else (),

@@ -49,6 +49,7 @@ class Mapping:
     licence: str = ""                   # as the installed file states it
     gate: str = ""                      # what has to be done before the download, if anything
     shape: Shape | None = None          # layer by layer, where something tells
+    closed: frozenset[str] = frozenset()    # repositories that were seen to need a token
     files: dict[str, int] = field(default_factory=dict)     # repository -> bytes of its weights, where they were seen
 
     @property
