@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from orchestrator.decide.catalog import Numbers
 from orchestrator.decide.kv import Cache, element_bytes, null_block, sequence_bytes, token_bytes
@@ -21,6 +22,7 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
+@lru_cache(maxsize=256)
 def family(scheme: str) -> str:
     """Return the kind of weights behind a repository's scheme as the catalogue writes it."""
     text = scheme.lower()

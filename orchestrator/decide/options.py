@@ -34,13 +34,28 @@ class Option:
     scheme: str
     gpus: tuple[str, ...]
     ask: Ask
-    why: tuple[str, ...]
     flag: str = ""
 
     @property
     def loading(self) -> int:
         """Bytes per GPU while weights load, before there is any cache."""
         return loading_bytes(self.ask, self.flag)
+
+    def why(self, mapping: Mapping, home: tuple[str, ...]) -> tuple[str, ...]:
+        """Return where it is, whose weights it takes, and what was given up for it. `home`: Ollama's GPUs."""
+        where = "shares a GPU with Ollama" if set(self.gpus) & set(home) else "has a GPU apart from Ollama's"
+        if len(self.gpus) > 1:
+            where += f"; split over {len(self.gpus)} GPUs"
+        what = f"{self.scheme} weights, as the published ones do not fit"
+        if self.flag:
+            peak = f"at most {gib(self.loading)} while they load"
+            what = f"16-bit weights, made 8-bit on load (--quantization {self.flag}, {peak}): no smaller ones fit here"
+        elif self.repo == mapping.repo:
+            what = "weights as published"
+        given_up = (("8-bit cache", self.ask.kv_dtype == "fp8"), ("no CUDA graphs", self.ask.eager))
+        lost = [word for word, so in given_up if so]
+        less = (f"{' and '.join(lost)}: less accuracy or speed, so that it fits",) if lost else ()
+        return where, what, *less
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,7 @@ def options(mapping: Mapping, site: Site, length: int, max_num_seqs: int) -> Ite
                 flight = default_batched_tokens(max(site.gpus[gpu].total for gpu in group))
                 base = replace(ask, scheme=scheme, tensor_parallel=len(group), batched_tokens=flight,
                                files=None if flag else mapping.files.get(repo))  # fmt: skip
-                yield _said(Option(repo, scheme, group, base, (), flag), mapping, sharing=sharing)
+                yield Option(repo, scheme, group, base, flag)
     yield from _lean(mapping, site, ask, known) if length <= LEAN_CONTEXT else ()
 
 
@@ -85,10 +100,7 @@ def _lean(mapping: Mapping, site: Site, ask: Ask, known: dict[float, list[Way]])
             flight = default_batched_tokens(site.gpus[gpu].total)
             lean = replace(ask, scheme=scheme, eager=eager, kv_dtype=cache, max_num_seqs=seqs, batched_tokens=flight,
                            files=None if flag else mapping.files.get(repo))  # fmt: skip
-            told = " and ".join([*(["8-bit cache"] if cache == "fp8" else []), *(["no CUDA graphs"] if eager else [])])
-            told += ": less accuracy or speed, so that it fits"
-            one = _said(Option(repo, scheme, (gpu,), lean, (), flag), mapping, sharing=gpu in site.home)
-            yield replace(one, why=(*one.why, told))
+            yield Option(repo, scheme, (gpu,), lean, flag)
 
 
 def ways(mapping: Mapping, capability: float | None = None, start: str = "bf16") -> list[Way]:
@@ -150,16 +162,3 @@ def _groups(able: list[str], site: Site, mapping: Mapping) -> list[tuple[str, ..
         if len(equal) >= size and heads and heads % size == 0:
             groups.append(tuple(sorted(equal[:size])))
     return groups
-
-
-def _said(option: Option, mapping: Mapping, *, sharing: bool) -> Option:
-    where = "shares a GPU with Ollama" if sharing else "has a GPU apart from Ollama's"
-    if len(option.gpus) > 1:
-        where += f"; split over {len(option.gpus)} GPUs"
-    what = f"{option.scheme} weights, as the published ones do not fit"
-    if option.flag:
-        peak = f"at most {gib(option.loading)} while they load"
-        what = f"16-bit weights, made 8-bit on load (--quantization {option.flag}, {peak}): no smaller ones fit here"
-    elif option.repo == mapping.repo:
-        what = "weights as published"
-    return replace(option, why=(where, what))

@@ -189,10 +189,10 @@ def _best(mapping: Mapping, board: _Board, context: int, max_num_seqs: int) -> P
         for one in options(mapping, site, length, max_num_seqs):
             room = min(board.room(gpu) for gpu in one.gpus)
             total = min(board.gpus[gpu].total for gpu in one.gpus)
-            share = fit(one.ask, total, room, enough) if one.loading + one.ask.context() <= room else None
+            peak = one.loading + one.ask.context()
+            share = fit(one.ask, total, room, enough) if peak <= room else None
             if share and share.sequences * length >= enough:
-                peak = one.loading + one.ask.context()
-                return Placed(mapping, one.repo, share, one.gpus, one.why, one.flag, loading=peak)
+                return Placed(mapping, one.repo, share, one.gpus, one.why(mapping, board.home), one.flag, loading=peak)
             closest = (one, total, room)
     return _closest(*closest) if closest else f"no GPU here can run it: {incapable(mapping)}."
 

@@ -62,7 +62,7 @@ def test_what_a_gpu_cannot_run_counts_as_not_published() -> None:
 def test_what_loading_takes_lies_between_the_weights_and_the_whole_16_bit() -> None:
     ask = Ask("x", NUMBERS, scheme="fp8")
     whole = Ask("x", NUMBERS).weights()
-    assert Option("r", "fp8", ("0",), ask, ()).loading == ask.weights()
-    layer = Option("r", "fp8", ("0",), ask, (), "fp8").loading
+    assert Option("r", "fp8", ("0",), ask).loading == ask.weights()
+    layer = Option("r", "fp8", ("0",), ask, "fp8").loading
     assert ask.weights() + whole / 32 < layer < whole
-    assert Option("r", "int8", ("0",), dataclasses.replace(ask, scheme="int8"), (), "int8_x").loading == whole
+    assert Option("r", "int8", ("0",), dataclasses.replace(ask, scheme="int8"), "int8_x").loading == whole
