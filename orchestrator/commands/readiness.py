@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from orchestrator.clients import gpu as nvml
 from orchestrator.commands.session import Session
 from orchestrator.decide import preflight
 from orchestrator.errors import GateRefused
 from orchestrator.events import Happening, Kind
-from orchestrator.facts import Facts, OllamaFacts
-from orchestrator.observe import docker as docker_look
-from orchestrator.observe import host as host_look
+from orchestrator.facts import Facts
 from orchestrator.observe import preflight as trials
+from orchestrator.observe import world
 
 
 def require_ready(session: Session, *, skip: bool) -> None:
@@ -45,10 +43,5 @@ def require_ready(session: Session, *, skip: bool) -> None:
 
 def _facts(session: Session) -> Facts:
     """Return the machine as it is now, with Ollama as the plan saw it: it may have moved behind the gateway since."""
-    saved = session.context.facts or Facts(OllamaFacts("", ""))
-    machine = dataclasses.replace(saved, docker=docker_look.look(session.context.docker), host=host_look.look())
-    if session.spec.accelerator == "cpu":
-        return machine
-    seen = nvml.look()
-    return dataclasses.replace(machine, gpus=seen.gpus, gpu_problem=seen.problem, driver=seen.driver,
-                               cuda=seen.cuda)  # fmt: skip
+    now, saved = world.machine(session.context.docker), session.context.facts
+    return dataclasses.replace(now, ollama=saved.ollama) if saved else now
