@@ -85,7 +85,7 @@ def report(shown: Shown) -> str:
         clients=tuple(outlook.clients(spec, facts)),
         time=tuple(eta.lines(times(planned))),
         back=tuple(outlook.way_back(spec)),
-        stays=tuple(_left(spec, planned.proposal)),
+        stays=tuple(_left(spec, planned)),
         next="\n".join(_next(shown)).removeprefix("next: "),
         handover=tuple(line for one in planned.handover for line in handover_lines(one)),
     ))  # fmt: skip
@@ -136,15 +136,19 @@ def _headline(planned: Planned) -> str:
     return f"{said}. Planned all the same: --force, and the journal says so" if planned.forced else said
 
 
-def _left(spec: Spec, proposal: Proposal | None) -> list[str]:
+def _left(spec: Spec, planned: Planned) -> list[str]:
     named = [f"{model}: migrate.yaml gives it no engine" for model, route in spec.routes.items() if not route.engine]
-    return [*named, *(f"{model}: {why}" for model, why in (proposal.stays if proposal else {}).items())]
+    stays = planned.proposal.stays if planned.proposal else {}
+    turns = [f"{one.model}: it would only fit in turns with Ollama (Hand-over)" for one in planned.handover
+             if not planned.proposal and one.model not in spec.migrating()]  # fmt: skip
+    return [*named, *turns, *(f"{model}: {why}" for model, why in stays.items())]
 
 
 def _next(shown: Shown) -> list[str]:
     spec = shown.spec
     if not spec.migrating():
-        return ["nothing is to migrate: every model stays on Ollama"]
+        anew = "" if shown.planned.proposal else f"; to have it proposed anew, remove {near(shown.space.spec_path)}"
+        return [f"nothing is to migrate: every model stays on Ollama{anew}"]
     if spec.ollama.container is None:
         return ["Ollama is not a container of this Docker Engine, so migrate up cannot take its port over.",
                 "next: run Ollama as a container, then run migrate plan again"]  # fmt: skip

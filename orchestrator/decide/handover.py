@@ -106,7 +106,8 @@ def told(
     return Handover(
         one.mapping.model, one.repo, one.share.ask.scheme, one.flag, one.gpus, length, one.share.ask.max_num_seqs,
         one.share.kv, one.share.utilization, alone, rest.lines, rest.gpus, there, back, (start.why, load.why),
-        waits, source, refusal(max(there[1], back[1]), waits), _instead(one, rest.each, there[1]),
+        waits, source, (refused := refusal(max(there[1], back[1]), waits)),
+        _instead(one, rest.each, max(there[1], back[1]) if refused else 0.0),
     )  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def patience(facts: Facts, needs: Needs) -> tuple[float, str]:
     longest = number(facts.traffic.latency.peak)
     if longest and longest > PATIENCE:
         return longest, f"the longest answer in {facts.traffic.origin or 'the log'}: somebody waited for it"
-    return PATIENCE, "assumed: 30 s is a common timeout (cited, S3); needs: {client_timeout: 10m} says otherwise"
+    return PATIENCE, "assumed: 30 s is a common timeout (cited, S3); migrate.yaml can say needs: {client_timeout: 10m}"
 
 
 def refusal(swap: float, waits: float) -> str:
@@ -128,14 +129,16 @@ def refusal(swap: float, waits: float) -> str:
 
 
 def _instead(one: Placed, ollama: int, swap: float) -> tuple[str, ...]:
+    """Return what else would do. `swap`: the seconds that clients do not wait; 0 where they do."""
     share, ask = one.share, one.share.ask
     least = max(share.weights + ask.one_sequence() + share.activations + share.graphs + ask.context(), one.loading)
     size = gib(least + SPARE)
     count = len(one.gpus)
     more = f"{count} more GPUs of {size} or more each" if count > 1 else f"a second GPU of {size} or more"
+    longer = f"clients that wait {eta.duration(swap)} or longer (a timeout of theirs), stated as needs.client_timeout"
     return (
         f"{more} for vLLM, or one of {gib(ollama + SPARE)} for Ollama",
-        f"clients that wait {eta.duration(swap)} or longer (a timeout of theirs), stated as needs.client_timeout",
+        *((longer,) if swap else ()),
         "retiring Ollama's copy altogether in a window that users agree to: then there is no way back but a reload",
     )
 

@@ -60,6 +60,8 @@ def decide_plan(
         running = tuple(running)
         sums = proof(written, facts, catalog, running)
         turns = handovers(written, facts, catalog, sums, running)
+        if not written.engines and not rehearsal:      # as an earlier plan left it, in which nothing fitted
+            turns = propose(name, facts, models, overrides, needs=needs).handovers
         return Planned(verdict, settings, written, None, sums, rehearsal=rehearsal, handover=turns)
     verdict = decide(facts, needs, capability.of_models(sorted_out(facts, models, catalog, overrides)[0]))
     wanted = verdict.kind in RENDERED

@@ -121,3 +121,15 @@ def test_no_turns_where_the_engine_does_not_fit_alone_or_all_fits() -> None:
     planned = decide_plan("case", facts(roomy), written=fits)
     assert planned.sums is not None
     assert (planned.sums.problems, planned.handover) == ([], ())
+
+
+def test_a_file_that_an_earlier_plan_left_without_engines_is_still_told() -> None:
+    seen = dataclasses.replace(facts(TWELVE), traffic=Traffic(source="stated", concurrency=Spread(0, peak=20)))
+    first = decide_plan("case", seen)
+    assert first.spec is not None
+    patient = first.spec.model_copy(update={"needs": Needs(client_timeout="1h")})
+    again = decide_plan("case", seen, written=patient)
+    assert again.spec is patient
+    assert [(one.model, one.refused) for one in again.handover] == [("llama3.1:8b", "")]
+    rehearsed = patient.model_copy(update={"accelerator": "cpu"})
+    assert decide_plan("case", seen, written=rehearsed).handover == ()
