@@ -14,7 +14,7 @@ CASES = ROOT / "tests" / "cases"
 ROWS: dict[str, list[dict[str, Any]]] = yaml.safe_load((ROOT / "docs" / "articles.yaml").read_text(encoding="utf-8"))
 CITED = yaml.safe_load((ROOT / "orchestrator" / "data" / "cited.yaml").read_text(encoding="utf-8"))
 ALL = [(source, row) for source, rows in ROWS.items() for row in rows]
-_TESTS = ("unit", "integration", "gateway", "engines", "conformance", "gpu")
+_TESTS = ("unit", "integration", "gateway", "engines", "conformance", "gpu", "clients")
 
 
 def followed(proof: str, source: str) -> bool:
