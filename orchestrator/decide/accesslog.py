@@ -16,11 +16,11 @@ from typing import NamedTuple
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GIN = re.compile(
     r"\[GIN\]\s*(\d{4}/\d\d/\d\d)\s+-\s+(\d\d):(\d\d):(\d\d)\s*\|\s*(\d{3})\s*\|\s*([^|\s]+)\s*\|\s*([^|]*?)\s*\|"
-    r"\s*([A-Z]+)\s+\"?([^\"\s]+)\"?"
+    r"\s*([A-Z]+)\s+[\"\\]*([^\"\\\s]+)"      # quotes are doubled or escaped where a log was put into CSV or JSON
 )
-_STAMP = re.compile(     # docker, compose, Kubernetes, journald: short-iso, short-full
-    r"(?:^|\| |\] |^[A-Za-z]{2,5}\.? )\s*(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d{1,9})?"
-    r"\s?(Z|UTC|GMT|[+-]\d\d:?\d\d)\s"
+_STAMP = re.compile(     # docker, compose, Kubernetes, journald (short-iso, short-full), CSV, logfmt
+    r"(?:^\"?|\| |\] |^[A-Za-z]{2,5}\.? |\b(?:time|ts|timestamp)=\"?)\s*(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d{1,9})?"
+    r"\s?(Z|UTC|GMT|[+-]\d\d:?\d\d)[\s\",;]"
 )
 _UNIX = re.compile(r"^\s*(\d{9,10}\.\d{1,9})\s")      # journald: short-unix
 _MINUTE = re.compile(r"\d{4}/\d\d/\d\d - \d\d:\d\d:|\d{4}-\d\d-\d\dT\d\d:\d\d:")
@@ -38,8 +38,9 @@ INFERENCE = frozenset({
     "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/v1/chat/completions", "/v1/completions",
     "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/audio/transcriptions",
 })  # fmt: skip
-_TEXTS = ("log", "MESSAGE", "message", "msg", "line")
+_TEXTS = ("log", "MESSAGE", "message", "msg", "line", "textPayload", "body")
 _TIMES = ("time", "__REALTIME_TIMESTAMP", "@timestamp", "timestamp", "ts")
+_WIDEST = 200               # characters of a path or an address that are kept
 LONGEST = 7 * 86400.0       # seconds; a longer request is a damaged line
 # What health checks, balancers and chat interfaces ask all the time; none of it makes a model work.
 _PROBES = frozenset({"/", "/api/version", "/api/ps", "/api/tags", "/api/status", "/v1/models"})
@@ -165,8 +166,8 @@ def access(line: str) -> Access | str:
     if own is None:
         return "impossible date"
     outer = stamp(line[: found.start()]) if found.start() else None
-    path = found[9].partition("?")[0]
-    return Access(own if outer is None else outer, latency, int(found[5]), found[7] or "unknown", found[8], path,
+    caller, path = found[7][:_WIDEST] or "unknown", found[9].partition("?")[0][:_WIDEST]
+    return Access(own if outer is None else outer, latency, int(found[5]), caller, found[8], path,
                   None if outer is None else own - outer)  # fmt: skip
 
 

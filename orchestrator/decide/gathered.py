@@ -21,6 +21,8 @@ TWICE = "in the log twice"
 _SECONDS = {f"{one:02d} ": float(one) for one in range(100)}
 _UNITS = {"ms": 1e-3, "µs": 1e-6}
 _MOST_KEPT = 20_000         # entries of a cache
+_MOST_KINDS = 50_000        # different requests; a scanner asks for any number of paths
+OTHERS = "others"
 _QUARTER = 900.0            # seconds: zones differ by whole ones
 _SUMMER = (1800.0, 3600.0, 4 * 3600.0)  # seconds: the smallest and largest step back, and until when in the night
 _STEP = 60.0                # seconds that a clock goes back before it is told
@@ -141,6 +143,8 @@ class Gathered:
             self.skipped[one] = self.skipped.get(one, 0) + 1
             return
         named = (one.status, one.caller, one.method, one.path)
+        if len(self._kinds) > _MOST_KINDS and named not in self._kinds:
+            named = (one.status, OTHERS, one.method, one.path if one.inference or one.probe else OTHERS)
         kind = self._kinds.setdefault(named, len(self._kinds))
         own = one.end if one.shift is None else one.end + one.shift
         self._add(own, None if one.shift is None else one.end, one.latency, kind)

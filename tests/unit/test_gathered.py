@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +32,7 @@ heads = st.sampled_from([
     "2024-12-11T09:58:58+0100 host ollama[1]: ", "1731920338.123456 host ollama[1]: ", "[pod/a/b] 2026-05-04T10:00:03.5Z ",
     "Wed 2024-12-11 09:58:58 UTC host ollama[1]: ", "\0\0\x002026-05-04T08:00:05.250000000Z ", "x2026-05-04T08:00:05.25Z ",
     "2026-05-04T08:00:05.250000000Z stdout F ", "\x1b[0m",
+    '"2026-05-04T10:00:05.25Z","', "ts=2026-05-04T10:00:05.5Z ",
 ])  # fmt: skip
 tails = st.sampled_from([
     '10.0.0.1 | POST     "/api/chat"', '       ::1 | GET "/api/tags?x=1"', "a | b", "", ' | HEAD     "/"', 'x | post "/"',
@@ -103,7 +105,7 @@ def test_the_busiest_minute_and_the_slow_ones() -> None:
     assert (found.requests_per_minute, found.over_30s) == (3.0, 0.4)
 
 
-def read(*files: list[str]) -> Gathered:
+def read(*files: Iterable[str]) -> Gathered:
     log = Gathered()
     for file in files:
         log.read(file)
@@ -156,6 +158,7 @@ def test_every_form_of_the_prefix_is_a_time() -> None:
         ("ollama-1  | 2026-05-04T10:00:05.5Z ", 5.5), ("[pod/a/b] 2026-05-04T10:00:05Z ", 5),
         ("Mon 2026-05-04 10:00:05 UTC h o[1]: ", 5), ("1777888805.125000 h o[1]: ", 5.125),
         ("2026-05-04T10:00:05,25+00:00 h o[1]: ", 5.25),
+        ('"2026-05-04T10:00:05.25Z","', 5.25), ('level=info ts=2026-05-04T10:00:05.25Z log="', 5.25),
     ):  # fmt: skip
         assert accesslog.stamp(head) == 1777888800 + seconds, head
     for head in ("", "Nov 25 06:00:00 h o[1]: ", "2026-05-04 10:00:05 ", "Mon 2026-05-04 10:00:05 CEST h o[1]: ", "x"):
@@ -179,3 +182,28 @@ def test_json_of_journald_and_of_shippers(text: str, as_bytes: bool) -> None:
 def test_gins_own_words_are_no_requests() -> None:
     found = reconstruct(["[GIN-debug] POST   /api/pull --> github.com/ollama/ollama/server.PullHandler-fm (5 handlers)", "[GIN"])
     assert (found.requests, found.skipped) == (0, {"cut or unknown form": 1})
+
+
+def test_a_scanner_does_not_fill_the_memory() -> None:
+    """More callers and paths than are kept apart: the sums stay right."""
+    def lines() -> Iterator[str]:
+        for number in range(60_000):
+            yield f'[GIN] 2026/05/04 - 10:00:05 | 404 |  1ms | 10.0.0.1 | GET      "/{number}/{"x" * 900}"'
+        for number in range(3):
+            yield GOOD.replace("10.0.0.1", f"10.9.9.{number}")
+
+    log = read(lines())
+    found = summed(log)
+    assert (found.requests, found.other, found.lines) == (3, 60_000, 60_003)
+    assert len(log._kinds) < 51_000
+    assert found.callers == {"others": 3}
+    assert max(map(len, found.paths)) <= 200
+
+
+@pytest.mark.parametrize("line", [
+    '"2026-05-04T10:00:05.25Z","[GIN] 2026/05/04 - 10:00:05 | 200 | 4.5s | 10.0.0.1 | POST     ""/api/chat"""',
+    'level=info log="[GIN] 2026/05/04 - 10:00:05 | 200 | 4.5s | 10.0.0.1 | POST     \\"/api/chat\\""',
+    '{"textPayload": "[GIN] 2026/05/04 - 10:00:05 | 200 | 4.5s | 10.0.0.1 | POST     \\"/api/chat\\"", "timestamp": "2026-05-04T10:00:05.25Z"}',
+])  # fmt: skip
+def test_a_log_that_was_exported(line: str) -> None:
+    assert reconstruct([line]).paths == {"/api/chat": 1}
