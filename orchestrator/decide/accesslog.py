@@ -19,7 +19,8 @@ _GIN = re.compile(
     r"\s*([A-Z]+)\s+[\"\\]*([^\"\\\s]+)"      # quotes are doubled or escaped where a log was put into CSV or JSON
 )
 _STAMP = re.compile(     # docker, compose, Kubernetes, journald (short-iso, short-full), CSV, logfmt
-    r"(?:^\"?|\| |\] |^[A-Za-z]{2,5}\.? |\b(?:time|ts|timestamp)=\"?)\s*(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d{1,9})?"
+    r"(?:^\"?|\| |\] |^[A-Za-z]{2,5}\.? |\b(?:time|ts|timestamp)=\"?)\s*"
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d{1,9})?"
     r"\s?(Z|UTC|GMT|[+-]\d\d:?\d\d)[\s\",;]"
 )
 _UNIX = re.compile(r"^\s*(\d{9,10}\.\d{1,9})\s")      # journald: short-unix
