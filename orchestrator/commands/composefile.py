@@ -16,23 +16,34 @@ from orchestrator.observe import preflight as trials
 
 LARGEST = 1_000_000     # bytes of a Compose file
 _CARD = re.compile(r"(?:(\d+)\s*x\s*)?(\d+(?:\.\d+)?)\s*(?:GiB|GB|G)?(?:\s*,\s*cc\s*(\d+(?:\.\d+)?))?", re.IGNORECASE)
+_DEEPEST = 4    # includes within includes
 _BREAK = "\n---\n"
 _PLURAL = {"error": "errors", "warning": "warnings", "advice": "pieces of advice"}
 
 
 def check(console: Console, paths: Sequence[Path], gpu: str | None) -> int:
     """Print each finding with its file, line and fix; exit code 3 when one is an error."""
-    whole = card(gpu) if gpu else None
-    texts = [_text(path) for path in paths]
-    folder = paths[0].parent
+    whole, folder = card(gpu) if gpu else None, paths[0].parent
+    read = [pair for path in paths for pair in _with_included(path, _text(path), _DEEPEST)]
+    paths, texts = [path for path, _ in read], [text for _, text in read]
     others = {name: text for one in texts for name, text in _mounted(one, folder).items()}
     found = composecheck.check(_BREAK.join(texts), card=whole, env=trials.dotenv(folder), others=others)
     placed = [_placed(one, paths, texts, others) for one in found]
     errors = sum(one.severity == "error" for _, one in placed)
-    names = ", ".join(map(str, paths))
+    names = ", ".join(dict.fromkeys(map(str, paths)))
     data = {"file": names, "findings": [{**asdict(one), "file": name} for name, one in placed], "errors": errors}
     console.answer(_lines(names, placed, sized=whole is not None), data)
     return ExitCode.GATE if errors else ExitCode.DONE
+
+
+def _with_included(path: Path, text: str, deep: int) -> list[tuple[Path, str]]:
+    """Return the files that one includes, each before the one that does, and the file itself."""
+    found = []
+    for name in composecheck.included(text) if deep else ():
+        inner = path.parent / name
+        if inner.is_file() and inner.resolve() != path.resolve():
+            found += _with_included(inner, _text(inner), deep - 1)
+    return [*found, (path, text)]
 
 
 def card(text: str) -> composecheck.Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import string
 from pathlib import Path
@@ -148,11 +149,36 @@ def test_no_mangled_file_raises(path: Path) -> None:
      "a: &a [*a]", "services: &s {vllm: *s}", "services: {a: {extends: b}, b: {extends: a}}", "\x00", "%", "services:\n  a: !reset null",
      "services: {ollama: {image: ollama/ollama, environment: [3, null, {A: b}], deploy: {resources: {reservations: {devices: [1, {count: x}]}}}}}",
      "services: {v: {image: 'vllm/vllm-openai:v1', command: \"--a 'b\", depends_on: {v: 1}, healthcheck: {test: 3, interval: x}}}",
+     "model_list: [{litellm_params: {model: openai/x, api_base: 'http://[::1'}}, {litellm_params: {model: ollama/x, api_base: 'http://['}}]",
      *(f"services: {{x: {char}}}" for char in string.punctuation)],
 )  # fmt: skip
 def test_odd_files_do_not_raise(text: str) -> None:
     for one in check(text, card=Card(24 * 2**30), others={"./x": text}):
         assert one.severity in ("error", "warning", "advice")
+
+
+ODD = ("[]", "{}", "3", "null", "true", "[1, [2], {a: b}]", "{a: [1]}", "!reset null", "!override []", "-1", "1e999", "*x",
+       '"${A:-${B}}"', "[null]", "{null: null}", '"http://[::1"', '"http://x:99999/v1"', ".nan")  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_mutation_raises(seed: int) -> None:
+    chance = random.Random(seed)
+    texts = [decide_cases.read(path)["compose"] for path in CASES]
+    for _ in range(60):
+        lines = chance.choice(texts).splitlines()
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(lines))
+            if chance.random() < 0.3 and len(lines) > 1:
+                del lines[at]
+            elif ":" in lines[at]:
+                lines[at] = f"{lines[at].split(':')[0]}: {chance.choice(ODD)}"
+            else:
+                lines.insert(at, chance.choice(lines))
+        for one in check("\n".join(lines), card=Card(24 * 2**30, 8.9), others={"./x.yaml": chance.choice(texts)}):
+            assert one.line >= 1
+            assert one.fix
+            assert one.code
 
 
 def test_aliases_that_multiply_are_no_harm() -> None:

@@ -268,6 +268,11 @@ def test_the_command_reads_a_file_its_env_and_what_it_mounts(tmp_path: Path) -> 
     assert (mistyped["file"], mistyped["line"]) == (str(over), 3)
     assert "over.yaml:3" in console.text
     assert {one["file"] for one in console.data["findings"]} == {str(over), str(tmp_path / "compose.yaml")}
+    top = tmp_path / "top.yaml"
+    top.write_text("include: [over.yaml, {path: compose.yaml}, gone.yaml, top.yaml]\nservices: {a: {image: 'x:1'}}\n")
+    assert doctor(console, None, compose=(str(top),), gpu="24GiB,cc8.9") == 3
+    (mistyped,) = [one for one in console.data["findings"] if one["code"] == "unknown-key"]
+    assert (mistyped["file"], mistyped["line"]) == (str(over), 3)
     with pytest.raises(UsageError):
         doctor(console, None, compose=(str(tmp_path / "nothing.yaml"),))
     with pytest.raises(UsageError):

@@ -23,9 +23,10 @@ from orchestrator.decide.composecheck import (
 )  # fmt: skip
 from orchestrator.decide.composecheck.document import Broken, read
 from orchestrator.decide.composecheck.project import Card, project
+from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.finding import Finding, ordered
 
-__all__ = ["Card", "check"]
+__all__ = ["Card", "check", "included"]
 
 
 def check(
@@ -49,3 +50,15 @@ def check(
         found = found + one.check(whole)
     found = found + urls.check(whole) + clients.check(whole, others or {})
     return ordered([replace(one, line=max(1, one.line)) for one in found])
+
+
+def included(text: str) -> list[str]:
+    """Return the files that a Compose file includes, as it names them; those of other machines are left out."""
+    try:
+        raw, _ = read(text)
+    except Broken:
+        return []
+    said = raw.get("include")
+    items = [one.get("path") if isinstance(one, Map) else one for one in (said if isinstance(said, Seq) else [])]
+    paths = [path for item in items for path in (item if isinstance(item, Seq) else [item])]
+    return [path for path in paths if isinstance(path, str) and path and "://" not in path and "$" not in path]

@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from orchestrator.decide.composecheck.document import Broken, read
 from orchestrator.decide.composecheck.project import Project
 from orchestrator.decide.composecheck.service import Service
-from orchestrator.decide.composecheck.urls import loopback, missing_v1, served, split, wrong_port
+from orchestrator.decide.composecheck.urls import loopback, missing_v1, path_of, served, split, wrong_port
 from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.finding import Finding, is_reference, secret_name, secret_value
 
@@ -62,7 +61,7 @@ def _litellm(raw: Map, project: Project, where: str) -> list[Finding]:
         if provider in _TO_OPENAI and base and _local(base, project):
             found += missing_v1(base, where, said.at("api_base"))
         found += _reaches(base, model, where, said, project)
-        if provider in ("ollama", "ollama_chat") and urlsplit(base).path.rstrip("/").endswith("/v1"):
+        if provider in ("ollama", "ollama_chat") and path_of(base).endswith("/v1"):
             found.append(
                 Finding(
                     "error",
@@ -106,7 +105,7 @@ def _reaches(base: str, model: str, where: str, said: Map, project: Project) -> 
 
 def _local(url: str, project: Project) -> bool:
     """Whether a URL means a server like ours, not a cloud's own path layout."""
-    host = urlsplit(url).hostname or ""
+    host, _ = split(url)
     ours = project.named(host)
     return (
         (ours is not None and ours.kind in ("vllm", "ollama"))

@@ -50,7 +50,7 @@ def served(engine: Service) -> set[str]:
 
 def missing_v1(url: str, where: str, line: int) -> list[Finding]:
     """Return a finding for the address of an OpenAI-compatible server that has no path."""
-    if "${" in url or urlsplit(url).path.rstrip("/") != "":
+    if "${" in url or path_of(url) or not split(url)[0]:
         return []
     return [Finding("error", where, f"{url} lacks /v1: the client asks for /chat/completions there and gets 404",
                     f"{url.rstrip('/')}/v1", line=line, code="no-v1")]  # fmt: skip
@@ -95,6 +95,14 @@ def split(url: str) -> tuple[str, int | None]:
     return parts.hostname or "", port
 
 
+def path_of(url: str) -> str:
+    """Return the path of an address without a slash at its end; empty where there is none or it cannot be read."""
+    try:
+        return urlsplit(url).path.rstrip("/")
+    except ValueError:
+        return ""
+
+
 def wrong_port(url: str, where: str, line: int, project: Project) -> list[Finding]:
     """Return a finding for an address of an engine's service on a port where it does not listen."""
     host, port = split(url)
@@ -132,7 +140,7 @@ def _one(service: Service, name: str, word: Word, url: str, project: Project) ->
         found += loopback(url, service.name, word.line, name, project)
     found += _gateway(service, word, url)
     webui = "webui" in service.image and name in ("OLLAMA_BASE_URL", "OLLAMA_BASE_URLS")
-    if webui and urlsplit(url).path.rstrip("/") in ("/api", "/v1"):
+    if webui and path_of(url) in ("/api", "/v1"):
         found.append(Finding("error", service.name, f"{name} wants no path: Open WebUI adds /api itself",
-                             url.partition(urlsplit(url).path)[0], line=word.line, code="ollama-v1"))  # fmt: skip
+                             url.rstrip("/").removesuffix(path_of(url)), line=word.line, code="ollama-v1"))  # fmt: skip
     return found
