@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,6 @@ _REFUSED = {
 }  # fmt: skip
 # Such an initialisation changes the base's own weights when PEFT loads the adapter (vLLM 0.32, lora/peft_helper.py).
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
-_MOST_VOCAB = 258048    # vLLM 0.32, lora/layers/logits_processor.py
 MOST_SLOTS = 8          # adapters of one batch, where nobody says --max-loras
 
 
@@ -65,8 +65,6 @@ def adapter(
         problems.append("its target_modules name no layer")
     if rank > RANKS[-1]:
         problems.append(f"its rank {rank} is above vLLM's largest, {RANKS[-1]}")
-    if (numbers.vocab or 0) > _MOST_VOCAB:
-        problems.append(f"its base has a vocabulary of {numbers.vocab}, and vLLM loads LoRA up to {_MOST_VOCAB}")
     computed = lora_bytes(rank, modules, numbers)
     base = " ".join(str(config.get("base_model_name_or_path") or "").split())[:120]
     return Adapter(name, path, base, rank, modules, computed if computed is not None else size, tuple(problems))
@@ -157,7 +155,8 @@ def vram(rank: int, numbers: Numbers, max_loras: int = 1, tensor_parallel: int =
     embedding (lm_head, embed_tokens) and each of a mixture's experts have slots too. None where the shape is unknown.
     """
     sides, n = _sides(numbers), numbers
-    if not sides or not n.vocab or not n.intermediate:
+    wide = _expert(n) if n.moe else n.intermediate
+    if not sides or not n.vocab or not wide:
         return None
     across = max(1, tensor_parallel)
     rows = {"o_proj", "down_proj"}
@@ -166,10 +165,20 @@ def vram(rank: int, numbers: Numbers, max_loras: int = 1, tensor_parallel: int =
         for one, (inner, outer) in sides.items()
     )
     if n.moe:
-        # Experts are split by their inner size: A of gate and up whole, B split; A of down split, B whole.
-        layer += (n.experts or 0) * 3 * ((n.hidden or 0) + -(-n.intermediate // across))
+        # Experts are split by their inner size: A of gate and up whole, B split; A of down split, B whole. The router
+        # has a slot of its own.
+        experts, hidden = n.experts or 0, n.hidden or 0
+        layer += experts * 3 * (hidden + -(-wide // across)) + hidden + experts
     once = 2 * ((n.hidden or 0) + n.vocab)
     return 2 * rank * max_loras * (layer * (n.layers or 0) + once)
+
+
+def _expert(n: Numbers) -> int | None:
+    """Return the inner size of one expert, the bad end: `intermediate` may be that of the dense layers beside them."""
+    if not (n.layers and n.hidden and n.experts and n.params_b):
+        return n.intermediate
+    most = math.ceil(n.params_b * 1e9 / (3 * n.layers * n.hidden * n.experts))
+    return min(n.intermediate, most) if n.intermediate else most
 
 
 def base_problem(found: Adapter, repo: str, catalog: Catalog) -> str:
