@@ -85,8 +85,9 @@ class Ollama:
     def tags(self) -> tuple[Tag, ...]:
         return tuple(_tag(entry) for entry in self._ask("GET", "/api/tags").get("models") or ())
 
-    def show(self, name: str) -> Shown:
-        answer = self._ask("POST", "/api/show", {"model": name})
+    def show(self, name: str, *, verbose: bool = False) -> Shown:
+        """Return what Ollama says of a model; lists are null unless `verbose`, which adds megabytes of vocabulary."""
+        answer = self._ask("POST", "/api/show", {"model": name, **({"verbose": True} if verbose else {})})
         return Shown(
             name=name,
             template=answer.get("template", ""),

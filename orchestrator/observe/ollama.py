@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from orchestrator.clients.ollama import Guarded, Ollama, Tag
 from orchestrator.errors import MigrateError
@@ -15,6 +16,8 @@ _QUOTED = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _DIRECTIVE = re.compile(r"^[ \t]*((?:FROM|ADAPTER|PARSER|RENDERER)[ \t]+\S.{0,999})", re.MULTILINE | re.IGNORECASE)
+
+_LAYERS = 1024      # the longest list that is kept: one entry per layer
 
 
 def answers(url: str) -> bool:
@@ -75,8 +78,25 @@ def _model(ollama: Ollama, tag: Tag) -> Model:
         template=shown.template,
         parameters=shown.parameters,
         messages=shown.messages,
-        architecture=shown.model_info,
+        architecture=_listed(ollama, tag.name, shown.model_info),
         parent=str(shown.details.get("parent_model", "")),
         modified_at=tag.modified_at,
         details={**details, "modelfile": told} if told else details,
     )
+
+
+def _listed(ollama: Ollama, name: str, info: dict[str, Any]) -> dict[str, Any]:
+    """Return the GGUF keys with the lists that say what each layer is, such as KV heads of a hybrid.
+
+    Ollama leaves lists out unless it is asked for all, the vocabulary among them; that is dropped here.
+    """
+    own = f"{info.get('general.architecture')}."
+    absent = [key for key, value in info.items() if value is None and key.startswith(own)]
+    if not absent:
+        return info
+    try:
+        whole = ollama.show(name, verbose=True).model_info
+    except MigrateError:
+        return info
+    short = {key: whole[key] for key in absent if isinstance(whole.get(key), list) and len(whole[key]) <= _LAYERS}
+    return info | short

@@ -7,8 +7,9 @@ import json
 import httpx
 import pytest
 
-from orchestrator.clients.ollama import Ollama, parse_parameters
+from orchestrator.clients.ollama import Ollama, Tag, parse_parameters
 from orchestrator.errors import MigrateError
+from orchestrator.observe.ollama import _model
 
 TAG = {
     "name": "llama3.1:8b",
@@ -140,3 +141,33 @@ def test_server_error_carries_its_words():
     ):
         ollama.ps()
     assert "boom" in caught.value.evidence
+
+
+def test_lists_per_layer_are_asked_for_where_ollama_leaves_them_out():
+    """Without `verbose` lists are null: KV heads per layer then decide whether a hybrid fits."""
+    terse = {"general.architecture": "granitehybrid", "granitehybrid.block_count": 4,
+             "granitehybrid.attention.head_count_kv": None, "tokenizer.ggml.tokens": None}  # fmt: skip
+    whole = terse | {"granitehybrid.attention.head_count_kv": [0, 0, 4, 0], "tokenizer.ggml.tokens": ["a"] * 5000}
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        asked.append(body.get("verbose", False))
+        return httpx.Response(200, json={"model_info": whole if body.get("verbose") else terse})
+
+    with Ollama("http://ollama.test:11434", transport=httpx.MockTransport(answer)) as ollama:
+        found = _model(ollama, Tag("granite4:tiny-h", 1, "", ""))
+    assert found.architecture["granitehybrid.attention.head_count_kv"] == [0, 0, 4, 0]
+    assert found.architecture["tokenizer.ggml.tokens"] is None
+    assert asked == [False, True]
+
+
+def test_a_server_that_will_not_tell_all_has_still_told_most():
+    terse = {"general.architecture": "lfm2", "lfm2.attention.head_count_kv": None}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        verbose = json.loads(request.content).get("verbose")
+        return httpx.Response(500, json={"error": "no"}) if verbose else httpx.Response(200, json={"model_info": terse})
+
+    with Ollama("http://ollama.test:11434", transport=httpx.MockTransport(answer)) as ollama:
+        assert _model(ollama, Tag("lfm2:24b", 1, "", "")).architecture == terse
