@@ -124,7 +124,10 @@ def _config_layer(text: Mapping[str, Any], kind: str, at: int, hidden: int, head
     if named == "none":
         return Layer("none")
     if whole(text, "kv_lora_rank"):
-        return Layer("mla", 1, whole(text, "kv_lora_rank") + whole(text, "qk_rope_head_dim"), 0)
+        # DeepSeek Sparse Attention keeps an 8-bit key with its scale beside the latent vector.
+        index = whole(text, "index_head_dim")
+        beside = (index + 5) // 2 if index else 0
+        return Layer("mla", 1, whole(text, "kv_lora_rank") + whole(text, "qk_rope_head_dim") + beside, 0)
     dim = head_size(text, kind, hidden, heads)
     kv = _kv_heads(text, at, heads)
     if named == "full" and kind.startswith("gemma4"):

@@ -173,3 +173,9 @@ def test_gguf_windows_have_their_own_head_size() -> None:
     assert shape.layers[-1].kind == "shared"
     terse = from_gguf(info | {"gemma4.attention.sliding_window_pattern": None})
     assert terse.layers[4] == from_gguf(info | {"gemma4.attention.sliding_window": None}).layers[4]
+
+
+def test_sparse_attention_keeps_its_index_beside_the_latent_vector() -> None:
+    config = {"model_type": "deepseek_v32", "num_hidden_layers": 2, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
+    plain, sparse = from_config(config), from_config(config | {"index_head_dim": 128})
+    assert token_bytes(sparse) - token_bytes(plain) == 2 * 132
