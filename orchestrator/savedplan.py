@@ -62,6 +62,7 @@ class SavedPlan(_Part):
     ollama: str = Field(description="Ollama's version")
     ollama_vram: Bytes = Field(description="bytes that Ollama's loaded models held")
     models: dict[str, str] = Field(description="name -> digest of every installed model")
+    adapters: dict[str, str] = Field(default_factory=dict, description="ENGINE/NAME -> digest of a LoRA adapter")
     gpus: tuple[SavedGpu, ...] = ()
     images: tuple[str, ...] = ()
     verdict: str = ""
@@ -80,7 +81,8 @@ def made(spec: Spec, facts: Facts, steps: Plan, verdict: str, at: str) -> SavedP
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     return SavedPlan(
         made_at=at, tool=__version__, spec=text, spec_sha256=_sha(text), ollama=facts.ollama.version,
-        ollama_vram=_held(facts), models=_models(facts), images=tuple(images(spec)), verdict=verdict,
+        ollama_vram=_held(facts), models=_models(facts), adapters=_adapters(facts), images=tuple(images(spec)),
+        verdict=verdict,
         gpus=tuple(
             SavedGpu(index=gpu.index, uuid=gpu.uuid, name=gpu.name, total=gpu.total, free=gpu.free,
                      compute_capability=gpu.compute_capability)
@@ -130,7 +132,7 @@ def moved(
     `margin` in bytes of free VRAM. `count_free` False once the stack's own engines hold memory.
     """
     return [*_tool(saved, facts), *_spec(saved, spec), *_models_moved(saved, facts),
-            *_gpus_moved(saved, facts, margin if count_free else None)]  # fmt: skip
+            *_adapters_moved(saved, facts), *_gpus_moved(saved, facts, margin if count_free else None)]  # fmt: skip
 
 
 def _tool(saved: SavedPlan, facts: Facts) -> Iterator[str]:
@@ -160,6 +162,16 @@ def _models_moved(saved: SavedPlan, facts: Facts) -> Iterator[str]:
             yield f"model {name} was pulled or made again: {before[name][:19]} is now {now[name][:19]}"
 
 
+def _adapters_moved(saved: SavedPlan, facts: Facts) -> Iterator[str]:
+    now = _adapters(facts)
+    gone = {f"{one.engine}/{one.name}": one.problem for one in facts.adapters if one.problem}
+    for name, digest in saved.adapters.items():
+        if name in gone:
+            yield f"adapter {name}: {gone[name]}"
+        elif name in now and now[name] != digest:       # one that nobody can look at now is no move
+            yield f"adapter {name} was made again: another configuration, or other weights"
+
+
 def _gpus_moved(saved: SavedPlan, facts: Facts, margin: int | None) -> Iterator[str]:
     now = {gpu.uuid: gpu for gpu in facts.gpus}
     known = {gpu.uuid for gpu in saved.gpus}
@@ -181,6 +193,13 @@ def _gpus_moved(saved: SavedPlan, facts: Facts, margin: int | None) -> Iterator[
 
 def _models(facts: Facts) -> dict[str, str]:
     return {model.name: model.digest for model in facts.ollama.models}
+
+
+def _adapters(facts: Facts) -> dict[str, str]:
+    return {
+        f"{one.engine}/{one.name}": _sha(json.dumps([one.config, one.size, one.tensors], sort_keys=True, default=str))
+        for one in facts.adapters if one.config and not one.problem
+    }  # fmt: skip
 
 
 def _held(facts: Facts) -> int:

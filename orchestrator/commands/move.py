@@ -138,6 +138,7 @@ def down(
 def _as_planned(session: Session, saved: SavedPlan) -> None:
     """Refuse where the world is not the one that was planned for."""
     facts = world.look(session.spec.ollama.url, session.context.docker)
+    facts = adapters.seen(facts, session.space.spec(), {}, session.space.dir)
     engines = session.journal.states().engines.values()
     idle = all(state in (EngineState.ABSENT, EngineState.STOPPED) for state in engines)
     found = savedplan.moved(saved, facts, session.space.spec(), count_free=idle)

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.commands import move
 from orchestrator.errors import MigrateError, UsageError, WrongState
-from orchestrator.facts import Facts, Gpu, Loaded, Model, OllamaFacts
+from orchestrator.facts import AdapterFacts, Facts, Gpu, Loaded, Model, OllamaFacts
 from orchestrator.plan import plan_up
 from orchestrator.savedplan import GIB, SavedPlan, load, made, moved, save
 from orchestrator.spec import parse_spec
@@ -125,11 +125,11 @@ def test_the_published_schema_is_the_models():
 
 
 @pytest.mark.parametrize("state", [EngineState.ABSENT, EngineState.READY])
-def test_up_refuses_a_moved_world_with_what_moved(monkeypatch, state):
+def test_up_refuses_a_moved_world_with_what_moved(monkeypatch, tmp_path, state):
     states = SimpleNamespace(engines={"one": state})
     session = SimpleNamespace(
         spec=SPEC, context=SimpleNamespace(docker=None), journal=SimpleNamespace(states=lambda: states),
-        space=SimpleNamespace(spec=lambda: SPEC),
+        space=SimpleNamespace(spec=lambda: SPEC, dir=tmp_path),
     )
     monkeypatch.setattr(move.world, "look", lambda *_: FACTS)
     move._as_planned(session, SAVED)
@@ -140,3 +140,17 @@ def test_up_refuses_a_moved_world_with_what_moved(monkeypatch, state):
     assert ("free" in caught.value.evidence) == (state is EngineState.ABSENT)
     assert "Ollama is 9" in caught.value.evidence
     assert "migrate plan" in caught.value.hint
+
+
+def test_an_adapter_that_was_made_again_is_named_and_one_that_nobody_sees_is_not():
+    seen = AdapterFacts("one", "support", "./support", {"r": 16}, 77, {"q_proj": (16, 8, 8)})
+    saved = made(SPEC, replace(FACTS, adapters=(seen,)), plan_up(SPEC, STATES), "migrate", "now")
+
+    def now(**change):
+        return moved(saved, replace(FACTS, adapters=(replace(seen, **change),)), SPEC)
+
+    assert now() == []
+    assert now(config={}, size=None, tensors={}, doubt="offline") == []
+    assert now(size=78) == ["adapter one/support was made again: another configuration, or other weights"]
+    assert now(config={"r": 8}) == now(size=78)
+    assert now(problem="/x does not exist") == ["adapter one/support: /x does not exist"]
