@@ -138,7 +138,10 @@ def fit(ask: Ask, total: int, room: int, tokens: int = 0) -> Share | None:
     one = ask.one_sequence()
     if available < one:
         return None
-    wanted = ask.max_num_seqs * one if not tokens else (tokens + 64) * ask.kv_token() + 64 * MIB
+    wanted = ask.max_num_seqs * one
+    if tokens:      # states and windows cost per request, so that the tokens alone may hold too few of them
+        several = min(ask.max_num_seqs, math.ceil(tokens / ask.max_model_len)) * one
+        wanted = max((tokens + 64) * ask.kv_token(), several) + 64 * MIB
     kv = max(one, min(available, wanted) // (64 * MIB) * (64 * MIB))
     return share_of(ask, total, kv, -(-(fixed + kv) * 1000 // total) / 1000)
 
