@@ -211,3 +211,24 @@ def test_sigterm_without_a_timeout_leaves_streams_hanging(vllm) -> None:
     answer.close()
     stopping.connections[0].close()
     assert stopping.code() == 0
+
+
+def test_lora_modules_are_listed_and_their_answers_bear_their_name(vllm: Callable[..., Process]) -> None:
+    two = ["--enable-lora", "--lora-modules", "support=/a/support", '{"name": "legal", "path": "/a/legal"}']
+    one = vllm("m", "--served-model-name", "base", *two)
+
+    def ask(method: str, path: str, body: str | None = None) -> tuple[int, dict]:
+        connection = one.connect()
+        connection.request(method, path, body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        found = answer.status, json.loads(answer.read())
+        connection.close()
+        return found
+
+    _, listed = ask("GET", "/v1/models")
+    shown = {card["id"]: (card["root"], card["parent"]) for card in listed["data"]}
+    assert shown == {"base": ("m", None), "support": ("/a/support", "base"), "legal": ("/a/legal", "base")}
+    for name, code in (("base", 200), ("support", 200), ("Support", 404)):
+        body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        status, answer = ask("POST", "/v1/chat/completions", json.dumps(body))
+        assert (status, answer.get("model", name)) == (code, name)

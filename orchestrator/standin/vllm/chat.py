@@ -135,7 +135,8 @@ async def _whole(engine: Engine, exchange: Exchange, job: Job) -> None:
     await respond.json(
         exchange,
         {
-            "id": job.id, "object": "chat.completion", "created": int(time.time()), "model": engine.options.names[0],
+            "id": job.id, "object": "chat.completion", "created": int(time.time()),
+            "model": engine.options.named(job.value.get("model")),
             "choices": [choice for choice, _ in found], "service_tier": None, "system_fingerprint": FINGERPRINT,
             "usage": {
                 **counts(job.params[0].prompt_tokens, total),
@@ -159,7 +160,7 @@ class Stream:
             "id": job.id,
             "object": "chat.completion.chunk",
             "created": int(time.time()),
-            "model": engine.options.names[0],
+            "model": engine.options.named(job.value.get("model")),
         }
 
     def chunk(self, index: int, delta: Json, reason: str | None, **more: Any) -> Json:

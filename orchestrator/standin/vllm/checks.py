@@ -161,7 +161,7 @@ def _stop_problems(stop: Any) -> Any:
 def model(options: Options, value: Json, *, aliases: bool = True) -> None:
     """Refuse a model that is not served; none or an empty one is the served one."""
     asked = value.get("model")
-    if not asked or options.any_name or asked in options.names:
+    if not asked or options.any_name or asked in (*options.names, *options.modules):
         return
     known = f" Valid aliases: {', '.join(options.names)}." if aliases else ""
     text_ = f"The model `{asked}` does not exist.{known}"

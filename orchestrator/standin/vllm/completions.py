@@ -78,7 +78,8 @@ async def _whole(engine: Engine, exchange: Exchange, name: str, value: Json, par
     await respond.json(
         exchange,
         {
-            "id": name, "object": "text_completion", "created": int(time.time()), "model": engine.options.names[0],
+            "id": name, "object": "text_completion", "created": int(time.time()),
+            "model": engine.options.named(value.get("model")),
             "choices": choices, "service_tier": None, "system_fingerprint": FINGERPRINT, "usage": usage | details,
             "kv_transfer_params": None, "ec_transfer_params": None, "metrics": None,
         },
@@ -90,7 +91,7 @@ async def _stream(engine: Engine, exchange: Exchange, name: str, value: Json, pa
         "id": name,
         "object": "text_completion",
         "created": int(time.time()),
-        "model": engine.options.names[0],
+        "model": engine.options.named(value.get("model")),
     }
     await respond.begin(exchange)
     total = 0

@@ -17,7 +17,7 @@ TEXT = (
     "--chat-template", "--chat-template-content-format", "--generation-config", "--override-generation-config",
     "--default-chat-template-kwargs", "--hf-token", "--download-dir", "--runner", "--convert", "--kv-cache-dtype",
     "--tool-call-parser", "--reasoning-parser", "--distributed-executor-backend", "--uvicorn-log-level",
-    "--root-path", "--ssl-keyfile", "--ssl-certfile", "--lora-modules", "--limit-mm-per-prompt",
+    "--root-path", "--ssl-keyfile", "--ssl-certfile", "--limit-mm-per-prompt",
     "--speculative-config", "--compilation-config", "--hf-overrides", "--seed", "--hf-config-path",
     "--attention-backend", "--safetensors-load-strategy", "--config-format", "--kv-transfer-config",
     "--response-role",
@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("model_tag", nargs="?")
     serve.add_argument("--model")
     serve.add_argument("--served-model-name", nargs="+")
+    serve.add_argument("--lora-modules", nargs="+")
     serve.add_argument("--api-key", nargs="*")
     serve.add_argument("--allowed-origins", type=json.loads)
     serve.add_argument("--max-model-len", type=human)
@@ -105,6 +106,11 @@ class Options:
     shutdown_s: float = 0.0
     defaults: dict[str, Any] = field(default_factory=dict)
     used_model_flag: bool = False
+    modules: dict[str, str] = field(default_factory=dict)     # LoRA: name -> path
+
+    def named(self, asked: Any) -> str:
+        """Return the name that an answer bears: the LoRA module's that was asked for, else the first served one."""
+        return asked if isinstance(asked, str) and asked in self.modules else self.names[0]
 
 
 def parse(argv: Sequence[str], env: Mapping[str, str] = os.environ) -> Options:
@@ -146,4 +152,14 @@ def parse(argv: Sequence[str], env: Mapping[str, str] = os.environ) -> Options:
         shutdown_s=given.get("shutdown_timeout") or 0.0,
         defaults=json.loads(given.get("override_generation_config") or "{}"),
         used_model_flag=used_flag,
+        modules=dict(_module(word) for word in given.get("lora_modules") or ()),
     )
+
+
+def _module(word: str) -> tuple[str, str]:
+    """Return (name, path) of NAME=PATH or of a JSON object."""
+    if "=" in word and "," not in word:
+        name, _, path = word.partition("=")
+        return name, path
+    found = json.loads(word)
+    return str(found["name"]), str(found["path"])

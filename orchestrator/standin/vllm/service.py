@@ -49,7 +49,11 @@ async def metrics(engine: Engine, exchange: Exchange) -> None:
 
 async def models(engine: Engine, exchange: Exchange) -> None:
     now = int(time.time())
-    await respond.json(exchange, {"object": "list", "data": [_model(engine, n, now) for n in engine.options.names]})
+    found = [_model(engine, name, now) for name in engine.options.names]
+    for name, path in engine.options.modules.items():
+        parent = engine.options.names[0]
+        found.append({**_model(engine, name, now), "root": path, "parent": parent, "max_model_len": None})
+    await respond.json(exchange, {"object": "list", "data": found})
 
 
 def _model(engine: Engine, name: str, now: int) -> Json:
