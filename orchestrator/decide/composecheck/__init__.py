@@ -8,6 +8,7 @@ from dataclasses import replace
 from orchestrator.decide.composecheck import (
     clients,
     devices,
+    fits,
     forms,
     gpus,
     images,
@@ -46,7 +47,7 @@ def check(
     except Broken as broken:
         return [broken.finding]
     whole = project(raw, text, env or {}, card)
-    for one in (structure, wiring, forms, images, ollama, vllm, model, serving, mounts, gpus, devices, room):
+    for one in (structure, wiring, forms, images, ollama, vllm, model, serving, mounts, gpus, devices, fits, room):
         found = found + one.check(whole)
     found = found + urls.check(whole) + clients.check(whole, others or {})
     return ordered([replace(one, line=max(1, one.line)) for one in found])

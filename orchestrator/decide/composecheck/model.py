@@ -6,8 +6,8 @@ import re
 
 from orchestrator.decide.catalog import load
 from orchestrator.decide.composecheck.commandline import command, line_of, model_of
+from orchestrator.decide.composecheck.fits import number
 from orchestrator.decide.composecheck.project import Project
-from orchestrator.decide.composecheck.room import number
 from orchestrator.decide.composecheck.service import Service
 from orchestrator.decide.finding import Finding
 from orchestrator.decide.vllm_flags import Line, read

@@ -1,17 +1,17 @@
-"""Whether what shares a GPU fits on it: one engine alone, Ollama beside it, several."""
+"""Whether what shares a GPU fits on it: Ollama beside an engine, several engines."""
 
 from __future__ import annotations
 
 from orchestrator.decide import vram
-from orchestrator.decide.catalog import Numbers, load
-from orchestrator.decide.composecheck.commandline import command, model_of, open_ended
+from orchestrator.decide.catalog import Numbers
+from orchestrator.decide.composecheck.commandline import command, open_ended
+from orchestrator.decide.composecheck.fits import DEFAULT_UTILIZATION, ask_of, number, utilization
 from orchestrator.decide.composecheck.gpus import tensor_parallel
 from orchestrator.decide.composecheck.project import Card, Project, apart
 from orchestrator.decide.composecheck.service import Service
 from orchestrator.decide.finding import Finding
 from orchestrator.decide.vllm_flags import Line, read
 
-DEFAULT_UTILIZATION = 0.92
 _RUNNER = vram.GIB * 2 // 5  # CUDA context and smallest buffers of one llama-server
 _Q4_BITS = 4.89
 
@@ -21,7 +21,6 @@ def check(project: Project) -> list[Finding]:
     engines = [*project.of("vllm"), *project.of("ollama")]
     for service in project.of("vllm"):
         line = read(command(service)[0])
-        found += _alone(service, line, project.card) + _weights(service, line, project.card)
         others = [one for one in engines if one is not service and share(service, one)]
         found += _beside(service, line, [one for one in others if one.kind == "ollama"], project.card)
         if project.services.index(service) == min(map(project.services.index, [service, *others])):
@@ -37,89 +36,6 @@ def share(one: Service, other: Service) -> bool:
         return False    # its CPU build takes nothing of the GPU
     mine, theirs = one.gpus[0].ids, other.gpus[0].ids
     return mine is None or theirs is None or bool(set(mine) & set(theirs))
-
-
-def _alone(service: Service, line: Line, card: Card | None) -> list[Finding]:
-    """Whether the weights fit into what vLLM may take, and whether the GPU can run it at all."""
-    if card and card.capability and card.capability < 7.5:
-        return [
-            Finding(
-                "error",
-                service.name,
-                f"the GPU's compute capability is {card.capability}; vLLM needs 7.5",
-                "stay on Ollama, or take a newer GPU",
-                line=service.line,
-                code="capability",
-            )
-        ]
-    dtype = line.get("--dtype")
-    if card and 0 < card.capability < 8 and dtype and dtype.value == "bfloat16":
-        return [
-            Finding(
-                "error",
-                service.name,
-                f"bfloat16 needs compute capability 8.0; this GPU has {card.capability}",
-                "--dtype half",
-                line=service.line,
-                code="bfloat16",
-            )
-        ]
-    return []
-
-
-def utilization(line: Line) -> float | None:
-    """Return the share of the GPU that vLLM asks for; None where it cannot be read."""
-    option = line.get("--gpu-memory-utilization")
-    if option is None:
-        return DEFAULT_UTILIZATION
-    try:
-        return float(option.value or "")
-    except ValueError:
-        return None
-
-
-def _ask(line: Line) -> vram.Ask | None:
-    known = load().by_repo(model_of(line))
-    if not known or not known[0].numbers.params_b:
-        return None
-    length, seqs = line.get("--max-model-len"), line.get("--max-num-seqs")
-    scheme = known[1]
-    online = line.get("--quantization")
-    return vram.Ask(
-        model_of(line),
-        known[0].numbers,
-        "fp8" if online and online.value == "fp8" else scheme,
-        max_model_len=number(length.value if length else None) or known[0].numbers.max_context or 8192,
-        max_num_seqs=number(seqs.value if seqs else None) or 256,
-        tensor_parallel=tensor_parallel(line),
-        eager=line.get("--enforce-eager") is not None,
-    )
-
-
-def number(text: str | None) -> int | None:
-    """Return vLLM's sizes: 8192, 8k (8000), 8K (8192); None for what is none."""
-    if not text:
-        return None
-    factor = {"k": 1000, "K": 1024, "m": 10**6, "M": 2**20}.get(text[-1:], 1)
-    digits = text[:-1] if factor > 1 else text
-    return int(digits) * factor if digits.isdigit() else None
-
-
-def _weights(service: Service, line: Line, card: Card | None) -> list[Finding]:
-    ask, share_of = _ask(line), utilization(line)
-    if not card or not ask or not share_of:
-        return []
-    budget = int(card.total * share_of)
-    needed = ask.weights() + ask.activations(card.total) + ask.graphs()
-    one = ask.one_sequence()
-    if needed + one <= budget:
-        return []
-    numbers = (
-        f"weights {vram.gib(ask.weights())}, activations and graphs {vram.gib(needed - ask.weights())}, one request "
-        f"of {ask.max_model_len} tokens {vram.gib(one)}; {share_of:g} of {vram.gib(card.total)} is {vram.gib(budget)}"
-    )
-    fix = "take a quantised repository or more GPUs" if needed > budget else "lower --max-model-len"
-    return [Finding("error", service.name, "does not fit its GPU", fix, numbers, service.at("command"), "vram")]
 
 
 def _beside(service: Service, line: Line, ollamas: list[Service], card: Card | None) -> list[Finding]:
@@ -174,7 +90,7 @@ def _beside(service: Service, line: Line, ollamas: list[Service], card: Card | N
 
 
 def _room(service: Service, line: Line, share_of: float, ollama: Service, card: Card, at: int) -> list[Finding]:
-    ask = _ask(line)
+    ask = ask_of(line)
     numbers = ask.numbers if ask else Numbers(params_b=8.0, kv_token=131072, vocab=128256)
     least, most = _ollama_holds(numbers, ollama, card)
     asked = card.total * share_of + vram.context_of(tensor_parallel(line))
