@@ -223,3 +223,22 @@ def test_releases_are_read_from_tags(tag: str, wanted: tuple[int, ...] | None) -
 
 def test_scalars_are_those_of_yaml_1_2() -> None:
     assert [scalar(one, quoted=False) for one in ("yes", "22:22", "010", "1.5", "~", "true")] == ["yes", "22:22", 10, 1.5, None, True]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("gpus: all", "gpus: all", True),                                                   # each takes the first
+        ("gpus: all", "deploy: {resources: {reservations: {devices: [{device_ids: ['1'], capabilities: [gpu]}]}}}", False),
+        ("deploy: {resources: {reservations: {devices: [{device_ids: ['0,1'], capabilities: [gpu]}]}}}", "gpus: all", True),
+        ("gpus: all\n    environment: {CUDA_VISIBLE_DEVICES: '1'}", "gpus: all", False),
+        ("gpus: all\n    environment: {CUDA_VISIBLE_DEVICES: '1'}", "gpus: all\n    environment: [CUDA_VISIBLE_DEVICES=1]", True),
+        ("gpus: all\n    profiles: [a]", "gpus: all\n    profiles: [b]", False),
+        ("gpus: [{count: 1}]", "gpus: [{device_ids: ['0']}]", True),
+        ("gpus: [{device_ids: ['GPU-aa']}]", "gpus: [{device_ids: ['GPU-bb']}]", False),
+    ],
+)  # fmt: skip
+def test_who_shares_a_gpu(first: str, second: str, shared: bool) -> None:
+    image = "image: vllm/vllm-openai:v0.30.0\n    command: [Qwen/Qwen3-8B, --gpu-memory-utilization, '0.6']"
+    text = f"services:\n  a:\n    {image}\n    {first}\n  b:\n    {image}\n    {second}\n"
+    assert ("shares" in {one.code for one in check(text)}) == shared

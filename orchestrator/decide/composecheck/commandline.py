@@ -24,7 +24,7 @@ def command(service: Service) -> tuple[list[str], list[Finding]]:
         ["vllm.entrypoints.openai.api_server"],
     ):
         if words[: len(start)] == start:
-            own = service.entrypoint or service.shell or service.partial or not service.own
+            own = service.replaced or service.shell or service.partial or not service.own
             what = " ".join(start)
             return words[len(start) :], [] if own else [
                 Finding(
@@ -41,7 +41,7 @@ def command(service: Service) -> tuple[list[str], list[Finding]]:
 
 def _in_shell(service: Service) -> tuple[list[str], list[Finding]] | None:
     """A command that is a shell, where the image's own entrypoint still stands before it."""
-    if not service.shell or service.entrypoint or service.partial or not service.own:
+    if not service.shell or service.replaced or service.partial or not service.own:
         return None
     words = [word.text for word in service.argv]
     for start in (["vllm", "serve"], ["vllm.entrypoints.openai.api_server"]):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from orchestrator.decide.catalog import load
 from orchestrator.decide.composecheck.commandline import command, model_of
-from orchestrator.decide.composecheck.project import Card, Project
+from orchestrator.decide.composecheck.project import Card, Project, apart
 from orchestrator.decide.composecheck.service import Service
 from orchestrator.decide.composecheck.values import Map, Seq
 from orchestrator.decide.finding import Finding
@@ -127,7 +129,7 @@ def _none(service: Service, project: Project) -> list[Finding]:
                 code="no-gpu",
             )
         ]
-    others = any(one.gpus for one in project.services)
+    others = any(one.gpus for one in project.services if not apart(one, service))
     return (
         [
             Finding(
@@ -188,6 +190,13 @@ def _parallel(service: Service, line: Line, card: Card | None) -> list[Finding]:
             )
         )
     return found
+
+
+def ranks_of(line: Line) -> int:
+    """Return how many GPUs one service computes on: tensor, pipeline and data parallel ranks."""
+    flags = ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size")
+    sizes = [option.value for flag in flags if (option := line.get(flag)) and option.value and option.value.isdigit()]
+    return math.prod(int(size) for size in sizes) or 1
 
 
 def tensor_parallel(line: Line) -> int:

@@ -57,6 +57,10 @@ def _model(service: Service, line: Line) -> list[Finding]:
         joined = any(word.startswith("--model ") for _, word in line.loose)
         if service.partial or joined or any("$" in word.text for word in service.argv) or line.get("--config"):
             return []
+        last = next((word for at, word in line.loose if at and re.fullmatch(r"[\w.-]+/[\w.-]+", word)), "")
+        if last:
+            return [Finding("warning", service.name, f"{last} stands after the flags, and may be taken for "
+                            "nothing", "give the model first", line=line_of(service, last), code="model-last")]  # fmt: skip
         return [
             Finding(
                 "error",

@@ -89,7 +89,7 @@ def _health(service: Service) -> list[Finding]:
 def _words(service: Service) -> list[Finding]:
     """The image's entrypoint is `ollama` already."""
     words = [word.text for word in service.argv]
-    if service.entrypoint or service.partial or not words:
+    if service.replaced or service.partial or not words:
         return []
     if words[0].rpartition("/")[2] == "ollama" or service.shell:
         said = "a shell" if service.shell else "`ollama`"

@@ -6,7 +6,7 @@ from orchestrator.decide import vram
 from orchestrator.decide.catalog import Numbers
 from orchestrator.decide.composecheck.commandline import command, open_ended
 from orchestrator.decide.composecheck.fits import DEFAULT_UTILIZATION, ask_of, number, utilization
-from orchestrator.decide.composecheck.gpus import tensor_parallel
+from orchestrator.decide.composecheck.gpus import ranks_of, tensor_parallel
 from orchestrator.decide.composecheck.project import Card, Project, apart
 from orchestrator.decide.composecheck.service import Service
 from orchestrator.decide.finding import Finding
@@ -34,8 +34,25 @@ def share(one: Service, other: Service) -> bool:
         return False
     if any(each.kind == "vllm" and "cpu" in f"{each.image}{each.tag}" for each in (one, other)):
         return False    # its CPU build takes nothing of the GPU
-    mine, theirs = one.gpus[0].ids, other.gpus[0].ids
-    return mine is None or theirs is None or bool(set(mine) & set(theirs))
+    mine, theirs = used(one), used(other)
+    return mine is None or theirs is None or bool(mine & theirs)
+
+
+def used(service: Service) -> set[str] | None:
+    """Return the GPUs that a service computes on, by index or UUID; None where any may be meant.
+
+    Docker gives the first GPUs where a number is asked for, and vLLM takes as many of what it sees as it has ranks.
+    """
+    asked = service.gpus[0]
+    given = list(asked.ids) if asked.ids is not None else [str(one) for one in range(asked.count or 0)]
+    said = service.env.get("CUDA_VISIBLE_DEVICES")
+    seen = [one.strip() for one in said.text.split(",")] if said else []
+    if seen and all(one.isdigit() for one in seen):
+        given = [given[int(one)] for one in seen if int(one) < len(given)] if given else seen
+    if service.kind != "vllm":
+        return set(given) or None
+    ranks = ranks_of(read(command(service)[0]))
+    return set(given[:ranks] if given else [str(one) for one in range(ranks)])
 
 
 def _beside(service: Service, line: Line, ollamas: list[Service], card: Card | None) -> list[Finding]:

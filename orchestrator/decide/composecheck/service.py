@@ -57,6 +57,11 @@ class Service:
         return self.image.rpartition("/")[2].startswith("vllm-openai") or self.image.rpartition("/")[2] == "vllm-cpu"
 
     @property
+    def replaced(self) -> bool:
+        """Whether the image's entrypoint is not used; an empty one takes it away, too."""
+        return self.raw.get("entrypoint") is not None
+
+    @property
     def host_network(self) -> bool:
         return self.raw.get("network_mode") == "host"
 

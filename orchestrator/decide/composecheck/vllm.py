@@ -85,7 +85,7 @@ def _image(service: Service, line: Line) -> list[Finding]:
 def _positional(service: Service, line: Line) -> list[Finding]:
     """Before 0.9 the image ran a module that takes the model by --model alone."""
     old = service.own and service.release is not None and service.release[:2] < (0, 9)
-    if not old or service.entrypoint or service.shell or line.get("--model") or not line.loose:
+    if not old or service.replaced or service.shell or line.get("--model") or not line.loose:
         return []
     at, word = line.loose[0]
     if at or word.startswith(("-", "#")) or "$" in word:
