@@ -152,7 +152,9 @@ def _kv_heads(text: Mapping[str, Any], at: int, heads: int) -> int:
         return value[at] if at < len(value) and isinstance(value[at], int) else heads
     if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
         return 1
-    return whole(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
+    nested = text.get("attn_config")                        # MPT, DBRX
+    inner = whole(nested, "kv_n_heads") if isinstance(nested, Mapping) else 0
+    return whole(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or inner or heads
 
 
 def _kind_of(text: Mapping[str, Any], kind: str, at: int) -> str:
