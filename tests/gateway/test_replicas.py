@@ -166,6 +166,15 @@ def test_without_a_way_back_the_last_replicas_own_error_is_shown(spread: Bench) 
     assert "cannot be reached" in answer.json()["error"]["message"]
 
 
+def test_without_a_way_back_and_another_replica_its_own_error_is_shown(spread: Bench) -> None:
+    at = home(spread)
+    for name in others(spread, at):
+        out(spread, name, 60)
+    at.behave = status(500, '{"error":"mine"}')
+    answer = spread.post("/v1/chat/completions", chat(model=SPREAD_FIXED))
+    assert (answer.status_code, answer.text) == (500, '{"error":"mine"}')
+
+
 def test_all_gone_costs_the_next_requests_nothing(spread: Bench) -> None:
     for fake in spread.replicas.values():
         fake.stop()

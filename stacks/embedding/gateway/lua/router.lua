@@ -109,7 +109,9 @@ local function to_vllm(request)
   ngx.var.gw_engine = replica or request.engine
   if request.via == 'adapter' then ngx.var.gw_route = request.route end
   if guarded then return ngx.exec('@' .. request.via) end
-  return ngx.exec('@' .. request.via .. (replica and not request.forced and '_spread' or '_only'))
+  -- An answer is only looked at before it is sent on where another could replace it.
+  local more = replica and not request.forced and spread.other(request, state.replicas[route.engine])
+  return ngx.exec('@' .. request.via .. (more and '_spread' or '_only'))
 end
 
 -- Sends it to another replica, once; returns when there is none that may answer.
