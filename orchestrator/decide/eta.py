@@ -52,7 +52,7 @@ def estimate(spec: Spec, known: Known) -> list[Eta]:
     if spec.ollama.container:
         drain = spec.takeover.drain
         found.append(Eta("take-over", 2, drain + 60, f"up to {drain:g} s for running answers, one restart of Ollama"))
-    count = len(spec.engines)
+    count = sum(engine.replicas for engine in spec.engines.values())
     if count:
         each = f"{_engines(count)}, one token from each"
         found += [_start(spec, known), Eta("healthcheck", count, 30 * count, each)]

@@ -126,7 +126,7 @@ def incapable(mapping: Mapping) -> str:
     if _NO_FLOAT16.search(mapping.repo or ""):
         return f"it refuses float16, and bfloat16 needs compute capability {_BFLOAT16:g}"
     needs = sorted({(floor(way), way[1]) for way in ways(mapping)})
-    return "compute capability " + ", ".join(f"{least:g} is needed for {scheme} weights" for least, scheme in needs)
+    return "compute capability " + ", ".join(f"{least:g} is asked for {scheme} weights" for least, scheme in needs)
 
 
 def floor(way: Way) -> float:

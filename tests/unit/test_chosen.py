@@ -9,6 +9,7 @@ from orchestrator.decide.capability import of_models, of_spec
 from orchestrator.decide.catalog import load
 from orchestrator.decide.chosen import chosen_lines
 from orchestrator.decide.mapping import Mapping
+from orchestrator.decide.planning import decide_plan
 from orchestrator.decide.propose import propose
 
 KEYS = ("max-model-len ", "max-num-seqs ", "KV ", "utilisation ", "dtype ", "quantisation", "GPU", "CUDA graphs ", "prefix caching ")
@@ -71,10 +72,17 @@ def test_the_capability_that_counts_is_that_of_what_is_proposed() -> None:
     assert of_models([Mapping("x", "a/x", "likely", scheme="mxfp4")]) == 8.0
     case = {"gpus": ["24GiB cc8.9"], "models": [LLAMA], "env": {"OLLAMA_CONTEXT_LENGTH": "8192"}}
     spec = propose("case", facts(case)).spec
-    assert of_spec(spec, facts(case), load()) in (7.5, 8.0)
-    fp8 = spec.model_copy(update={"engines": {name: one.model_copy(update={"quantization": "nvfp4"})
-                                              for name, one in spec.engines.items()}})  # fmt: skip
-    assert of_spec(fp8, facts(case), load()) == 10.0
+    assert of_spec(spec, facts(case), load()) == 7.5
+
+    def with_scheme(scheme: str):
+        engines = {name: one.model_copy(update={"quantization": scheme}) for name, one in spec.engines.items()}
+        return spec.model_copy(update={"engines": engines})
+
+    assert of_spec(with_scheme("mxfp4"), facts(case), load()) == 8.0
+    assert of_spec(with_scheme("nvfp4"), facts(case), load()) == 7.5, "weight-only kernels run it on older cards"
+    old = facts({**case, "gpus": ["24GiB cc7.5"]})
+    assert decide_plan("case", old, written=with_scheme("mxfp4")).verdict.kind == "cannot"
+    assert decide_plan("case", old, written=with_scheme("fp8")).verdict.kind != "cannot"
     unknown = spec.model_copy(update={"engines": {name: one.model_copy(update={"repo": "/models/x", "quantization": None})
                                                   for name, one in spec.engines.items()}})  # fmt: skip
     assert of_spec(unknown, facts(case), load()) is None
