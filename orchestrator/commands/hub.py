@@ -10,13 +10,15 @@ from typing import Any
 
 from orchestrator.clients.hub import Hub
 from orchestrator.console import Console
+from orchestrator.decide.adapters import on_host
 from orchestrator.decide.candidates import candidates, renders
 from orchestrator.decide.catalog import load
 from orchestrator.decide.confirm import refusals
 from orchestrator.decide.hubfact import UNCHECKED, usable
+from orchestrator.decide.mapping import is_local
 from orchestrator.errors import ExitCode, MigrateError
 from orchestrator.events import Happening, Kind
-from orchestrator.facts import Facts
+from orchestrator.facts import Facts, HubFact
 from orchestrator.observe import hub as look
 from orchestrator.observe.preflight import dotenv
 from orchestrator.spec import Spec
@@ -44,8 +46,24 @@ def seen(
         return replace(facts, hub=())
     env = {**os.environ, **(dotenv(folder) if folder else {}), **({"HF_HUB_OFFLINE": "1"} if offline else {})}
     console.emit(Happening(Kind.WAIT, "plan", "looking at the repositories on the Hub"))
-    found = look.look(repos, Hub(env), look.PATIENCE_S)
-    return replace(facts, hub=tuple(found.values()))
+    places = {repo: repo for repo in repos} | _places(written, folder)
+    with Hub(env) as door:
+        found = look.look([place for place in places.values() if place], door, look.PATIENCE_S)
+    return replace(facts, hub=tuple(_fact(repo, place, found) for repo, place in places.items()))
+
+
+def _places(written: Spec | None, folder: Path | None) -> dict[str, str]:
+    """Return where on this machine the directories lie that engines name by their path inside; "": in a volume."""
+    found = {}
+    for engine in written.engines.values() if written else ():
+        if is_local(engine.repo):
+            here = on_host(engine, engine.repo)
+            found[engine.repo] = str((folder or Path()) / Path(here).expanduser()) if here else ""
+    return found
+
+
+def _fact(repo: str, place: str, found: Mapping[str, HubFact]) -> HubFact:
+    return replace(found[place], repo=repo) if place else HubFact(repo, UNCHECKED, f"{UNCHECKED} (it lies in a volume)")
 
 
 def lines(console: Console, spec: Spec, facts: Facts) -> tuple[str, ...]:

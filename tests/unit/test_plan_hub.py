@@ -242,6 +242,18 @@ def test_a_written_spec_is_looked_at_too(site: Any, seen: Any) -> None:
     hub.require(plain.spec, world(), "migrate.yaml")
 
 
+def test_a_directory_is_looked_at_where_it_lies_on_the_host(seen: Any, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "own" / "model.safetensors").write_bytes(b"123")
+    engine = {"repo": "/models/own", "volumes": [f"{tmp_path}:/models:ro"]}
+    spec = plan(world(), {"engines": {"llama3-1-8b": engine}}).spec
+    fact = seen(world(), written=spec).hub[0]
+    assert (fact.repo, fact.state, fact.weights) == ("/models/own", "local directory", 3)
+    named = plan(world(), {"engines": {"llama3-1-8b": engine | {"volumes": ["models:/models"]}}}).spec
+    assert seen(world(), written=named).hub[0].said == "not checked (it lies in a volume)"
+
+
 def test_nothing_is_asked_where_the_verdict_is_to_stay(site: Any, seen: Any) -> None:
     assert seen(replace(world(), traffic=evidence.stated(1)), force=False).hub == ()
     assert site.asked == []
