@@ -13,7 +13,9 @@ from orchestrator.commands.plan_memory import memory_lines
 from orchestrator.decide import checklist as checks
 from orchestrator.decide import eta, gpulines, outlook
 from orchestrator.decide import notice as notes
+from orchestrator.decide.catalog import load
 from orchestrator.decide.handover import handover_lines
+from orchestrator.decide.loading import download_bytes
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
@@ -121,10 +123,11 @@ def papers(planned: Planned, facts: Facts, *, checklist: bool, notice: bool) -> 
 def times(planned: Planned) -> list[eta.Eta]:
     """Return how long each phase takes; the weights' sizes are those of the proof."""
     assert planned.spec is not None
+    catalog = load()
     shares = {one.ask.name: one for budget in (planned.sums.budgets if planned.sums else ()) for one in budget.shares}
     sizes: dict[str, int | None] = {
-        name: shares[name].weights * shares[name].ask.tensor_parallel if name in shares else None
-        for name in planned.spec.engines
+        name: download_bytes(shares[name], engine, catalog) if name in shares else None
+        for name, engine in planned.spec.engines.items()
     }
     return eta.estimate(planned.spec, eta.Known(sizes))
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 
 from orchestrator.decide import today
-from orchestrator.decide.alternatives import QUANTISED
 from orchestrator.decide.budget import Proof
 from orchestrator.decide.catalog import Catalog
 from orchestrator.decide.effective import effective
+from orchestrator.decide.loading import made_on_load
 from orchestrator.decide.vllm_flags import read
 from orchestrator.decide.vram import Share, family, gib
 from orchestrator.facts import Facts
@@ -103,8 +103,8 @@ def _dtype(engine: Engine, facts: Facts) -> str:
 def _quantisation(engine: Engine, catalog: Catalog) -> str:
     known = catalog.by_repo(engine.repo)
     scheme = known[1] if known else ""
-    if engine.quantization and family(scheme or "bf16") == "bf16" and not QUANTISED.search(engine.repo):
-        return f"quantisation {engine.quantization}: made on load from 16-bit weights, as no smaller ones are published"
+    if made_on_load(engine, catalog):
+        return f"quantisation {engine.quantization}: made on load; the 16-bit weights are downloaded whole all the same"
     if engine.quantization:
         return f"quantisation {engine.quantization}: as stated"
     if scheme and family(scheme) != "bf16":

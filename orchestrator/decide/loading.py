@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from orchestrator.decide.alternatives import QUANTISED
 from orchestrator.decide.catalog import Catalog
-from orchestrator.decide.vram import Ask, GpuBudget, family, gib
+from orchestrator.decide.vram import Ask, GpuBudget, Share, family, gib
 from orchestrator.spec import Spec
+from orchestrator.spec_engine import Engine
 
 
 def loading_bytes(ask: Ask, flag: str) -> int:
@@ -26,18 +27,29 @@ def loading_bytes(ask: Ask, flag: str) -> int:
     return min(max(wide, ask.weights()), ask.weights() + math.ceil(2 * wide / max(1, ask.numbers.layers or 1)))
 
 
+def made_on_load(engine: Engine, catalog: Catalog) -> bool:
+    """Tell whether vLLM quantises this engine's 16-bit weights itself, as far as the catalogue knows them."""
+    known = catalog.by_repo(engine.repo)
+    wide = known is not None and family(known[1]) == "bf16" and not QUANTISED.search(engine.repo)
+    return bool(engine.quantization) and wide
+
+
+def download_bytes(share: Share, engine: Engine, catalog: Catalog) -> int:
+    """Return the bytes that are fetched for an engine: of 16-bit weights all, whatever is made of them."""
+    ask = replace(share.ask, scheme="bf16") if made_on_load(engine, catalog) else share.ask
+    return ask.weights() * ask.tensor_parallel
+
+
 def loading_problems(spec: Spec, budgets: Iterable[GpuBudget], catalog: Catalog) -> tuple[str, ...]:
     """Return the engines that would not get through their load, with all others resident; one sentence each."""
     found = {}
     for budget in budgets:
         for share in budget.shares:
             engine = spec.engines[share.ask.name]
-            known = catalog.by_repo(engine.repo)
-            wide = known is not None and family(known[1]) == "bf16" and not QUANTISED.search(engine.repo)
-            if not engine.quantization or not wide:
+            if not made_on_load(engine, catalog):
                 continue
             room = budget.left - budget.spare + share.requested
-            needed = loading_bytes(share.ask, engine.quantization)
+            needed = loading_bytes(share.ask, engine.quantization or "")
             if needed > room:
                 found[share.ask.name] = (
                     f"engine {share.ask.name}: 16-bit weights that are made {engine.quantization} on load take up to "

@@ -9,7 +9,7 @@ from decide_cases import facts
 
 from orchestrator.decide.budget import proof
 from orchestrator.decide.catalog import Numbers, load
-from orchestrator.decide.loading import loading_bytes
+from orchestrator.decide.loading import download_bytes, loading_bytes, made_on_load
 from orchestrator.decide.propose import propose
 from orchestrator.decide.vram import GIB, Ask
 from orchestrator.spec import parse_spec
@@ -56,3 +56,18 @@ def test_a_load_that_the_proposal_chose_never_fails_its_own_proof() -> None:
         for size in (1, 4 * GIB):
             found = facts({"gpus": [gpu], "models": [{"name": "mathstral:7b", "size": size}]})
             assert propose("case", found).proof.problems == []
+
+
+def test_what_is_made_on_load_is_fetched_at_16_bit() -> None:
+    seen = facts({"gpus": ["24GiB cc8.6"], "models": [{"name": "mathstral:7b", "size": 4_432_000_000}],
+                  "env": {"OLLAMA_CONTEXT_LENGTH": "16384"}})  # fmt: skip
+    found = propose("case", seen)
+    engine = found.spec.engines["mathstral-7b"]
+    share = found.proof.budgets[0].shares[0]
+    assert engine.quantization == "fp8"
+    assert made_on_load(engine, load())
+    assert download_bytes(share, engine, load()) == pytest.approx(7.25e9 * 2, rel=0.03)
+    assert share.weights < 8e9
+    plain = engine.model_copy(update={"quantization": None})
+    assert not made_on_load(plain, load())
+    assert download_bytes(share, plain, load()) == share.weights
