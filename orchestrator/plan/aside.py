@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import WrongState
@@ -60,13 +60,13 @@ def _refuse(found: list[Change]) -> None:
 def step_aside(spec: Spec, edit: Edit) -> Iterator[Step]:
     """Steps that send the traffic of changed engines to Ollama and wait for their running answers."""
     routes = list(edit.aside)
-    services = [one.service for one in edit.found if one.how == "weight 0 first"]
-    containers = [one for one in services if not one.startswith("route ")]
+    changed = [one for one in edit.found if one.how == "weight 0 first" and not one.service.startswith("route ")]
+    containers = [name for one in changed for name in one.containers or (one.service,)]
     low = not any(edit.aside.values())
     move = "is at 0 % already" if low else f"{_percent(edit.aside)} -> 0 %"
     leaving = [model for model in routes if model not in spec.migrating()]
     stays = f"; {', '.join(leaving)} stays there" if leaving else ""
-    cause = f"{move}: Ollama answers while {_are(containers)} changed{stays}"
+    cause = f"{move}: Ollama answers while {are(containers)} changed{stays}"
     vectors = [model for model in routes if model in spec.routes and spec.routes[model].kind == "embedding"]
     note = f"meanwhile the vectors of {', '.join(vectors)} are Ollama's" if vectors else ""
     yield Step("lower", ", ".join(routes), cause, touches_live=not low, note=note, data={"routes": routes})
@@ -78,7 +78,12 @@ def step_aside(spec: Spec, edit: Edit) -> Iterator[Step]:
     )
 
 
-def _are(names: list[str]) -> str:
+def _named(spec: Spec, engine: str) -> str:
+    return ", ".join(f"vllm-{one}" for one in spec.replicas(engine))
+
+
+def are(names: Sequence[str]) -> str:
+    """Return the names with the verb that fits them."""
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
@@ -102,7 +107,7 @@ def plan_back(spec: Spec, old: Spec, states: States, held: dict[str, float]) -> 
     steps.append(Step("start-service", "guard", "as it was before the edit"))
     steps.append(Step("remove-unused", "engines", "the stack of before does not have them"))
     back = [name for name in old.engines if name in edited]
-    steps += [Step("recreate-engine", name, f"vllm-{name} as it was before the edit") for name in back]
+    steps += [Step("recreate-engine", name, f"{_named(old, name)} as before the edit") for name in back]
     routes = [model for model in old.migrating() if held.get(model)]
     asked = dict.fromkeys([*back, *(old.routes[model].engine or "" for model in routes)])
     steps += [Step("check-health", name, "right model, and one token comes back") for name in asked]

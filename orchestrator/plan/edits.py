@@ -52,11 +52,13 @@ class Change:
     gates_rerun: tuple[str, ...] = ()
     undo: str = UNDO
     routes: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()        # of an engine: its replicas, before and after
 
     def __str__(self) -> str:
         gates = f"; gates again: {', '.join(self.gates_rerun)}" if self.gates_rerun else ""
         way = f"; {WAY}" if self.how == "refused" else f"; undo: {self.undo}"
-        return f"{self.service}: {self.cause}; {self.how}{' (live)' if self.live else ''}{gates}{way}"
+        what = ", ".join(self.containers) or self.service
+        return f"{what}: {self.cause}; {self.how}{' (live)' if self.live else ''}{gates}{way}"
 
 
 def changes(old: Spec, new: Spec, states: States, held: dict[str, float] | None = None) -> list[Change]:
@@ -150,7 +152,9 @@ def _engines(old: Spec, new: Spec, states: States, traffic: set[str]) -> Iterato
         if cause:
             exists = states.engines.get(name, EngineState.READY) is not EngineState.ABSENT
             how: How = "weight 0 first" if live and exists else "in place"
-            yield Change(f"vllm-{name}", cause, bool(live), how, gates, routes=live)
+            both = [one for spec in (old, new) if name in spec.engines for one in spec.replicas(name)]
+            names = tuple(f"vllm-{one}" for one in dict.fromkeys(both))
+            yield Change(f"vllm-{name}", cause, bool(live), how, gates, routes=live, containers=names)
         elif before and now and (waits := _differences(_waits(before), _waits(now))):
             yield Change(f"vllm-{name}", f"{waits} (it keeps running)", False, "in place")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.plan.aside import Edit, edit_of, give_back, step_aside
+from orchestrator.plan.aside import Edit, are, edit_of, give_back, step_aside
 from orchestrator.plan.edits import Deployed
 from orchestrator.plan.step import Plan, Step
 from orchestrator.spec import Spec
@@ -81,10 +81,14 @@ def _engine(spec: Spec, states: States, known: Deployed, edit: Edit, name: str) 
     cause = _why(edit, f"vllm-{name}")
     if known.spec and name in known.spec.engines:
         if cause and not cause.endswith("(it keeps running)"):
-            return Step("recreate-engine", name, f"vllm-{name} is made anew: {cause}", note="one at a time")
+            return Step("recreate-engine", name, f"{_made(spec, name)} made anew: {cause}", note="one at a time")
         if state is EngineState.READY:
             return Step("start-engine", name, "as it was deployed; started if it is down")
     return Step("start-engine", name, f"{repo} is {state}", note="one at a time, after Ollama")
+
+
+def _made(spec: Spec, name: str) -> str:
+    return are([f"vllm-{one}" for one in spec.replicas(name)])
 
 
 def _gates(spec: Spec, states: States, edit: Edit) -> Iterator[Step]:
@@ -118,8 +122,10 @@ def _why(edit: Edit, service: str) -> str:
 
 
 def _removed(spec: Spec, known: Deployed) -> str:
-    gone = [f"vllm-{name}" for name in (known.spec.engines if known.spec else ()) if name not in spec.engines]
-    return f"{', '.join(gone)} goes: no route uses it any more" if gone else ""
+    left = {one for name in spec.engines for one in spec.replicas(name)}
+    before = [one for name in known.spec.engines for one in known.spec.replicas(name)] if known.spec else []
+    gone = [f"vllm-{one}" for one in before if one not in left]
+    return f"{', '.join(gone)}: migrate.yaml does not name {'it' if len(gone) == 1 else 'them'} any more" if gone else ""
 
 
 def _gateway(spec: Spec, states: States) -> Iterator[Step]:

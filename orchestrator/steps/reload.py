@@ -28,7 +28,7 @@ class ReloadServices:
             found = container_of(self.context, service)
             if found and found.running:
                 self.context.docker.kill(found.id, FOLLOWERS[service])
-            self.context.journal.append("read", service, "reloaded", {"digest": self._digest(service)})
+            _note(self.context, service, "reloaded")
         return {"text": f"reloaded: {', '.join(told)}"}
 
     def undo(self) -> None:
@@ -38,11 +38,22 @@ class ReloadServices:
         behind = []
         for service in FOLLOWERS:
             last = self.context.journal.last("read", service)
-            if last is None or last.data.get("digest") != self._digest(service):
+            if last is None or last.data.get("digest") != _digest(self.context, service):
                 behind.append(service)
         return behind
 
-    def _digest(self, service: str) -> str:
-        folder = self.context.dir / service
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+def note_started(context: Context) -> None:
+    """Write down that these services have just started with their files as they are: there is nothing to reload."""
+    for service in FOLLOWERS:
+        _note(context, service, "started")
+
+
+def _note(context: Context, service: str, word: str) -> None:
+    context.journal.append("read", service, word, {"digest": _digest(context, service)})
+
+
+def _digest(context: Context, service: str) -> str:
+    folder = context.dir / service
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

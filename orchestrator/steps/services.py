@@ -55,6 +55,11 @@ def probe(context: Context, found: ContainerFacts) -> bool:
     return True
 
 
+def serves(context: Context, found: ContainerFacts | None) -> bool:
+    """Whether a container is up, or has just started and answers before Docker's first question."""
+    return is_up(found) or bool(found and found.running and found.health == "starting" and probe(context, found))
+
+
 class StartService:
     """Starts one small service and waits until its healthcheck passes."""
 
@@ -67,7 +72,8 @@ class StartService:
         # `up` also notices a changed compose.yaml, so only an unchanged, healthy service is left alone.
         same = self.context.journal.last("service", self.service)
         found = container_of(self.context, self.service)
-        return bool(is_up(found) and same and found and same.data == self._identity(found))
+        known = bool(found and same and same.data == self._identity(found))
+        return known and serves(self.context, found)
 
     def do(self) -> dict[str, Any]:
         self._serves_nobody()
@@ -93,7 +99,7 @@ class StartService:
                 evidence=self._log(),
                 hint=f"look at its log: migrate logs {self.service}",
             )
-        if found and (is_up(found) or (found.health == "starting" and probe(self.context, found))):
+        if found and serves(self.context, found):
             return found
         text = found.health or found.status if found else "not created yet"
         self.context.say(f"start-service {self.service}", f"waiting for its healthcheck ({text})", Kind.WAIT)
@@ -141,7 +147,7 @@ class StartEngine:
             states.engines.get(self.name) is EngineState.READY
             and last
             and last.data.get("digest") == self._digest()
-            and all(is_up(container_of(self.context, service)) for service in self.services)
+            and all(serves(self.context, container_of(self.context, service)) for service in self.services)
             and all(states.routes[model] is not RouteState.PLANNED for model in self._models())
         )
 

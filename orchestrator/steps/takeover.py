@@ -14,6 +14,7 @@ from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Kind
 from orchestrator.state import Event, StackState
 from orchestrator.steps import Context, swap_helper
+from orchestrator.steps.reload import note_started
 from orchestrator.steps.services import StartService, container_of, is_up
 from orchestrator.steps.swap_plan import ComposeService, PlainContainer, SwapPlan, SwapResult, TempGateway
 from orchestrator.stop import poll
@@ -112,13 +113,16 @@ class TakeOver:
 
     def do(self) -> dict[str, Any]:
         settle(self.context)
-        if not self._has_port():
+        fresh = not self._has_port()
+        if fresh:
             preflight(self.context)
             swap_helper.start(self.context.dir, take_over_plan(self.context))
         result = _follow(self.context, "take-over")
         _tidy(self.context)
         poll(self._gateway, 30, self.context.stop)
         self.context.journal.move("stack", self.context.spec.name, Event.TOOK_OVER)
+        if fresh:
+            note_started(self.context)
         return {"text": _words(result), "swap": dataclasses.asdict(result)}
 
     def undo(self) -> None:
