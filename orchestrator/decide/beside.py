@@ -7,7 +7,7 @@ from dataclasses import replace
 from orchestrator.decide import adapters, lora
 from orchestrator.decide.catalog import Catalog
 from orchestrator.decide.engine_memory import Ask, Part, gib
-from orchestrator.decide.speculative import speculative_cost
+from orchestrator.decide.speculative import drafted, speculative_cost
 from orchestrator.decide.vllm_flags import read
 from orchestrator.facts import Facts
 from orchestrator.spec import Spec
@@ -17,7 +17,8 @@ from orchestrator.spec_engine import Engine
 def laden(spec: Spec, name: str, facts: Facts, catalog: Catalog, ask: Ask) -> tuple[Ask, list[str]]:
     """Return the ask with LoRA slots and drafts in it, and what nobody can size. `spec`: with its flags applied."""
     engine, parts, unknown = spec.engines[name], [], []
-    ask = replace(ask, chunked=engine.vllm.chunked_prefill is not False)
+    said = engine.vllm.speculative
+    ask = replace(ask, chunked=engine.vllm.chunked_prefill is not False, drafted=drafted(said) if said else 0)
     for part, why in (_lora(spec, name, facts, ask), _drafts(engine, ask, catalog, facts)):
         parts += [part] if part else []
         unknown += [f"engine {name}: {why}"] if why else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from orchestrator.decide.catalog import Numbers
-from orchestrator.decide.kv import Cache, element_bytes, null_block, sequence_bytes, token_bytes
+from orchestrator.decide.kv import STATES, Cache, element_bytes, null_block, sequence_bytes, token_bytes
 from orchestrator.decide.shapes import Shape
 from orchestrator.decide.weights import Estimate, loaded, stored
 
@@ -78,6 +78,7 @@ class Ask:
     parts: tuple[Part, ...] = ()
     chunked: bool = True            # chunked prefill: without it a whole prompt goes through in one step
     notes: tuple[str, ...] = ()     # what a reader of the proof should know of these numbers
+    drafted: int = 0                # speculative tokens: a state each beside those of a linear layer
     files: int | None = None        # bytes of the repository's weights as they are loaded, where they were seen
 
     def weights_range(self) -> Estimate:
@@ -120,7 +121,8 @@ class Ask:
     def _cache(self) -> Cache:
         # The largest GPU's default: a window then keeps the most, which is the bad end.
         flight = self.batched_tokens or default_batched_tokens(160 * GIB)
-        return Cache(element_bytes(self.kv_dtype), self.tensor_parallel, batched_tokens=flight)
+        ranks, element = self.tensor_parallel, element_bytes(self.kv_dtype)
+        return Cache(element, ranks, batched_tokens=flight, states=STATES + self.drafted)
 
     def step_tokens(self, total: int) -> int:
         """Return max_num_batched_tokens as it will be on a GPU with `total` bytes."""

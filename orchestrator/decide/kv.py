@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from orchestrator.decide.shapes import Layer, Shape
 
 BLOCK = 16      # tokens per block on CUDA; the CPU build takes 128
+STATES = 3      # of a linear layer per sequence: prefix caching keeps two and one checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Cache:
     block: int = BLOCK
     batched_tokens: int = 2048
     batches: int = 2    # in flight at once: vLLM schedules the next step while one runs, and frees blocks after it
-    states: int = 3     # of a linear layer per sequence: prefix caching keeps two and one checkpoint
+    states: int = STATES
 
 
 def element_bytes(kv_dtype: str) -> float:

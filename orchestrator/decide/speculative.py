@@ -114,6 +114,11 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def drafted(said: Mapping[str, Any]) -> int:
+    """Return how many tokens are drafted at once."""
+    return _count(said.get("num_speculative_tokens"))
+
+
 def _count(value: Any, default: int = _TOKENS) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
 

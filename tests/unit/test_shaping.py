@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from orchestrator.decide.catalog import load
+from orchestrator.decide.catalog import Numbers, load
+from orchestrator.decide.engine_memory import Ask
 from orchestrator.decide.kv import Cache, null_block, sequence_bytes, token_bytes
 from orchestrator.decide.mapping import map_model
 from orchestrator.decide.shapes import Shape, from_config, from_gguf
@@ -179,3 +182,11 @@ def test_sparse_attention_keeps_its_index_beside_the_latent_vector() -> None:
     config = {"model_type": "deepseek_v32", "num_hidden_layers": 2, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
     plain, sparse = from_config(config), from_config(config | {"index_head_dim": 128})
     assert token_bytes(sparse) - token_bytes(plain) == 2 * 132
+
+
+def test_drafted_tokens_keep_a_state_each() -> None:
+    shape = shape_for("Qwen/Qwen3-Next-80B-A3B-Thinking", CATALOG)
+    plain = Ask("x", Numbers(), shape=shape, batched_tokens=2048)
+    assert shape is not None
+    page = null_block(shape) // 12
+    assert replace(plain, drafted=2).one_sequence() - plain.one_sequence() == 2 * 36 * page
