@@ -59,8 +59,8 @@ def _model(service: Service, line: Line) -> list[Finding]:
             return []
         last = next((word for at, word in line.loose if at and re.fullmatch(r"[\w.-]+/[\w.-]+", word)), "")
         if last:
-            return [Finding("warning", service.name, f"{last} stands after the flags, and may be taken for "
-                            "nothing", "give the model first", line=line_of(service, last), code="model-last")]  # fmt: skip
+            return [Finding("warning", service.name, f"{last} stands after the flags, and may be lost",
+                            "give the model first", line=line_of(service, last), code="model-last")]  # fmt: skip
         return [
             Finding(
                 "error",
