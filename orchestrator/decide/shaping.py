@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.decide.catalog import Catalog, Entry
-from orchestrator.decide.shapes import Layer, Shape, from_config, from_gguf, whole
+from orchestrator.decide.ggufshape import from_gguf
+from orchestrator.decide.shapes import Layer, Shape, from_config, whole
 from orchestrator.facts import HubFact, Model
 
 _STATE = 4 * 128        # elements of recurrence per hidden element: no family of the catalogue keeps more

@@ -9,8 +9,9 @@ from decide_cases import ROOT, cases, read
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.decide.ggufshape import from_gguf
 from orchestrator.decide.kv import Cache, element_bytes, groups, null_block, sequence_bytes, state_bytes, token_bytes
-from orchestrator.decide.shapes import from_config, from_gguf
+from orchestrator.decide.shapes import from_config
 from orchestrator.decide.weights import Parameters, gguf_bytes, parameters, size
 
 RECORDED = json.loads((ROOT / "kv" / "recorded.json").read_text())

@@ -10,9 +10,10 @@ import pytest
 from decide_cases import cases, read
 
 from orchestrator.decide.catalog import Numbers
+from orchestrator.decide.ggufshape import from_gguf
 from orchestrator.decide.kv import Cache, element_bytes, sequence_bytes, token_bytes
 from orchestrator.decide.mapping import gguf_numbers
-from orchestrator.decide.shapes import Shape, from_config, from_gguf
+from orchestrator.decide.shapes import Shape, from_config
 from orchestrator.decide.vram import GIB, GpuBudget, ollama_footprint, starts
 from orchestrator.decide.weights import parameters, size
 from orchestrator.facts import Model

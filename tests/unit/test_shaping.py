@@ -8,9 +8,10 @@ import pytest
 
 from orchestrator.decide.catalog import Numbers, load
 from orchestrator.decide.engine_memory import Ask
+from orchestrator.decide.ggufshape import from_gguf
 from orchestrator.decide.kv import Cache, null_block, sequence_bytes, token_bytes
 from orchestrator.decide.mapping import map_model
-from orchestrator.decide.shapes import Shape, from_config, from_gguf
+from orchestrator.decide.shapes import Shape, from_config
 from orchestrator.decide.shaping import from_entry, shape_for, told_by_gguf
 from orchestrator.facts import HubFact, Model
 

@@ -14,7 +14,7 @@ import standin_servers
 from gguf_files import GgufFile
 
 from orchestrator.decide.dimensions import installed
-from orchestrator.decide.shapes import from_gguf
+from orchestrator.decide.ggufshape import from_gguf
 from orchestrator.decide.shared import weights_of
 from orchestrator.facts import Model
 from orchestrator.observe import ollama, volume
