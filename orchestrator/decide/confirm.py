@@ -134,7 +134,7 @@ def confirm(mapping: Mapping, model: Model, fact: HubFact, catalog: Catalog) -> 
     scheme = config_scheme(fact.config) if fact.config else mapping.scheme
     if not unknown and family(scheme) == family(mapping.scheme):
         scheme = mapping.scheme
-    numbers = merged(theirs, mapping.numbers) if unknown and theirs.layers else merged(mapping.numbers, theirs)
+    numbers = merged(theirs, mapping.numbers) if theirs.layers else merged(mapping.numbers, theirs)
     told = [f"but its {one}" for one in wrong]
     sized, notes = _sized(numbers, fact, scheme)
     if not unknown and scheme != mapping.scheme:

@@ -129,3 +129,10 @@ def test_odd_configs_never_raise_and_never_lose_the_model(config: dict, weights:
     assert ask.weights() > 0
     assert ask.one_sequence() >= 0
     json.dumps(trimmed(config))
+
+
+def test_config_json_knows_better_than_the_catalogue() -> None:
+    """What the file does not tell and the catalogue has otherwise is taken from the repository itself."""
+    found = _confirmed(config=CONFIG | {"intermediate_size": 14000, "max_position_embeddings": 8192})
+    assert (found.numbers.intermediate, found.numbers.max_context) == (14000, 8192)
+    assert found.numbers.params_b == pytest.approx(8.03)
