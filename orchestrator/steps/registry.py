@@ -7,11 +7,12 @@ from collections.abc import Callable
 from orchestrator.plan import Step
 from orchestrator.steps import Action, Context
 from orchestrator.steps.edit import Drain, KeepSpec, Lower, Raise, ReuseEvidence
+from orchestrator.steps.engines import StartEngine, StopEngine
 from orchestrator.steps.files import WriteFiles
 from orchestrator.steps.images import FetchImage
 from orchestrator.steps.reload import ReloadServices
 from orchestrator.steps.remove import RemoveStack
-from orchestrator.steps.services import StartEngine, StartService, StopEngine
+from orchestrator.steps.services import StartService
 from orchestrator.steps.takeover import OpenGateway, Restore, TakeOver
 from orchestrator.steps.traffic import Shift, Unshift
 from orchestrator.steps.unused import RemoveUnused

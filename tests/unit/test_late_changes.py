@@ -11,8 +11,9 @@ from orchestrator.errors import WrongState
 from orchestrator.journal import Journal
 from orchestrator.spec import parse_spec
 from orchestrator.state import Event
+from orchestrator.steps.engines import StartEngine
 from orchestrator.steps.reload import ReloadServices
-from orchestrator.steps.services import StartEngine, StartService
+from orchestrator.steps.services import StartService
 from orchestrator.steps.unused import RemoveUnused
 
 MODEL = "llama3.1:8b"

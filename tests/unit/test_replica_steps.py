@@ -15,7 +15,7 @@ from orchestrator.journal import Journal
 from orchestrator.spec import parse_spec
 from orchestrator.state import EngineState, Event
 from orchestrator.steps import verify
-from orchestrator.steps.services import StartEngine, StopEngine
+from orchestrator.steps.engines import StartEngine, StopEngine
 from orchestrator.steps.unused import RemoveUnused
 
 MODEL = "llama3.1:8b"
