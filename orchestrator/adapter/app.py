@@ -14,10 +14,12 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp
 
-from orchestrator.adapter import embed, listing, native, v1
-from orchestrator.adapter.ask import TEXT, Ask
-from orchestrator.adapter.config import Config, Route
+from orchestrator.adapter import anthropic, embed, listing, native, responses, v1
+from orchestrator.adapter.anthropic_answer import MessagesAnswer
+from orchestrator.adapter.ask import TEXT, Ask, render_request
+from orchestrator.adapter.config import Config, Route, valid
 from orchestrator.adapter.engine import Engines
+from orchestrator.adapter.exchange import Answer
 from orchestrator.adapter.inbound import body_of, name_of
 from orchestrator.adapter.native_answer import NativeAnswer
 from orchestrator.adapter.outbound import (
@@ -26,11 +28,14 @@ from orchestrator.adapter.outbound import (
     guarded,
     json_response,
     plain,
+    refused_messages,
     refused_native,
     refused_v1,
 )
+from orchestrator.adapter.pieces import Tally
 from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, unknown_model, v1_error
-from orchestrator.adapter.respond import Conversation, Passage, log
+from orchestrator.adapter.respond import Conversation, log
+from orchestrator.adapter.responses_answer import ResponsesAnswer
 from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
 from orchestrator.adapter.wire import JSON, encode, timestamp
 
@@ -58,9 +63,9 @@ class Adapter:
             "/v1/chat/completions": self.v1_chat,
             "/v1/completions": self.v1_completions,
             "/v1/embeddings": self.v1_embeddings,
-            "/v1/responses": self.v1_passage,
-            "/v1/messages": self.v1_passage,
-            "/v1/messages/count_tokens": self.v1_passage,
+            "/v1/responses": self.v1_responses,
+            "/v1/messages": self.v1_messages,
+            "/v1/messages/count_tokens": self.v1_count_tokens,
         }
         gets: dict[str, Callable[[Request], Response]] = {
             "/healthz": lambda _: Response("ok"),
@@ -91,7 +96,7 @@ class Adapter:
             raise Refusal(400, "model is required")
         route = self._config().find(name, request.headers.get("x-migrate-route", ""))
         if route is None:
-            raise missing or unknown_model(name)
+            raise (missing or unknown_model(name)) if valid(name) else Refusal(400, "invalid model name")
         return route.on(request.headers.get("x-migrate-engine", ""))
 
     async def chat(self, request: Request) -> ASGIApp:
@@ -100,6 +105,9 @@ class Adapter:
         question = native.chat(route, body)
         if isinstance(question, str):
             return json_response(native.loaded(name_of(body), question, chat=True, created_at=_now()))
+        if body.get("_debug_render_only") is True:
+            prompt = await self._rendered(question)
+            return json_response(native.rendered(question.name, prompt, chat=True, created_at=_now()))
         answer = NativeAnswer(question.name, chat=True, clock=time.time_ns)
         return Conversation(self.engines, question, answer, refused_native)
 
@@ -109,19 +117,34 @@ class Adapter:
         question = native.generate(route, body)
         if isinstance(question, str):
             return json_response(native.loaded(name_of(body), question, chat=False, created_at=_now()))
+        if body.get("_debug_render_only") is True:
+            prompt = await self._rendered(question)
+            return json_response(native.rendered(question.name, prompt, chat=False, created_at=_now()))
         if question.context:
             await self._continue(question)
         answer = NativeAnswer(question.name, chat=False, clock=time.time_ns, context=True)
         return Conversation(self.engines, question, answer, refused_native)
 
+    async def _beside(self, question: Ask, path: str, asked: JSON) -> JSON:
+        """Return the engine's answer to what a question needs beside its own request."""
+        try:
+            return await self.engines.ask(question.route.url + path, asked)
+        except EngineFault as fault:
+            raise refusal_of(fault, question.name, question.route.context_length) from fault
+
+    async def _rendered(self, question: Ask) -> str:
+        """Return the prompt that a question becomes."""
+        if "messages" not in question.body:
+            return str(question.body["prompt"])
+        found = await self._beside(question, "/tokenize", render_request(question.body))
+        asked = {"model": question.route.served, "tokens": found["tokens"]}
+        return str((await self._beside(question, "/detokenize", asked))["prompt"])
+
     async def _continue(self, question: Ask) -> None:
         """Put the tokens of `context` before the rendered prompt, as Ollama does."""
         body, route = question.body, question.route
-        asked = {"model": route.served, "messages": body.pop("messages"), "add_generation_prompt": True}
-        try:
-            rendered = await self.engines.ask(f"{route.url}/tokenize", asked)
-        except EngineFault as fault:
-            raise refusal_of(fault, question.name, route.context_length) from fault
+        rendered = await self._beside(question, "/tokenize", render_request(body))
+        del body["messages"]
         question.path = TEXT
         body["prompt"] = question.context + rendered["tokens"]
         room = int(rendered.get("max_model_len") or route.context_length or 0)
@@ -205,11 +228,36 @@ class Adapter:
             return Response(encode(answer.loaded()), headers={"content-type": V1})
         return Conversation(self.engines, question, answer, refused_v1)
 
-    async def v1_passage(self, request: Request) -> ASGIApp:
-        """Hand a request on as it is, under the name that the engine knows."""
+    async def v1_responses(self, request: Request) -> ASGIApp:
         body = await body_of(request, "openai.ResponsesRequest")
+        question = responses.chat(self._route(request, name_of(body)), body)
+        answer = ResponsesAnswer(name_of(body), body, int(time.time()))
+        if isinstance(question, str):
+            return _loaded(answer, stream=body.get("stream") is True)
+        return Conversation(self.engines, question, answer, refused_v1)
+
+    async def v1_messages(self, request: Request) -> ASGIApp:
+        body = anthropic.checked(await body_of(request, "anthropic.MessagesRequest"))
+        question = anthropic.chat(self._route(request, name_of(body)), body)
+        answer = MessagesAnswer(name_of(body), anthropic.estimate(body))
+        if isinstance(question, str):
+            return _loaded(answer, stream=bool(body.get("stream")))
+        return Conversation(self.engines, question, answer, refused_messages)
+
+    async def v1_count_tokens(self, request: Request) -> ASGIApp:
+        """Count the tokens of a request of /v1/messages; Ollama itself has no such path."""
+        body = await body_of(request, "anthropic.MessagesRequest")
         route = self._route(request, name_of(body))
-        return Passage(self.engines, route, request.url.path, {**body, "model": route.served})
+        asked = anthropic.counted(route, body)
+        counted = await self._beside(Ask(route, name_of(body), "", {}, stream=False), "/tokenize", asked)
+        return json_response({"input_tokens": int(counted["count"])}, V1, end="\n")
+
+
+def _loaded(answer: Answer, *, stream: bool) -> Response:
+    """Return the answer to a request that says nothing: it only loads."""
+    nothing = Tally(started=0, finish="load")
+    text, kind = (answer.end(nothing), answer.stream_type) if stream else (answer.whole(nothing), answer.whole_type)
+    return Response(encode(text), headers={"content-type": kind})
 
 
 def _not_pulled(name: str) -> Refusal:

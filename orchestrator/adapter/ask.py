@@ -54,6 +54,12 @@ def build(
     return Ask(route, name, path, body, stream, scan=scan)
 
 
+def render_request(body: JSON) -> JSON:
+    """Return the request to vLLM's tokenizer that renders a conversation as the question would be."""
+    asked = {"model": body["model"], "messages": body["messages"], "add_generation_prompt": True}
+    return asked | {key: body[key] for key in ("tools", "chat_template_kwargs") if key in body}
+
+
 def _bound(body: JSON, route: Route) -> None:
     """Keep `max_tokens` inside the engine: more than the context is unlimited; a bare prompt needs a number.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,16 @@ def canonical(name: str) -> str:
     name = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
     last = name.rsplit("/", 1)[-1]
     return name if ":" in last else f"{name}:latest"
+
+
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
+_SPACE = r"(?:[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/"
+_NAME = re.compile(f"(?:{_SPACE})?{_PART}(:{_PART})?")
+
+
+def valid(name: str) -> bool:
+    """Tell whether Ollama takes a name for one: [host/][namespace/]model[:tag]."""
+    return bool(_NAME.fullmatch(name.partition("://")[2] or name))
 
 
 @dataclass(frozen=True)

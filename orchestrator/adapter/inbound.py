@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from starlette.requests import Request
 
-from orchestrator.adapter.refusals import Refusal
+from orchestrator.adapter import gojson
+from orchestrator.adapter.refusals import Refusal, kind_of
 from orchestrator.adapter.wire import JSON
 
 
@@ -17,18 +16,16 @@ async def body_of(request: Request, kind: str) -> JSON:
         empty = "EOF" if request.url.path.startswith("/v1/") else "missing request body"
         raise Refusal(400, empty, early=True)
     try:
-        value = json.loads(raw)
-    except UnicodeDecodeError as error:
-        raise Refusal(400, "invalid UTF-8 in request body", early=True) from error
-    except json.JSONDecodeError as error:
-        rest = error.doc[error.pos :].strip()
-        text = f"invalid character '{rest[0]}' looking for beginning of value" if rest else "unexpected EOF"
-        raise Refusal(400, text, early=True) from error
-    if isinstance(value, dict):
-        return value
-    names = {list: "array", str: "string", bool: "bool", type(None): "null"}
-    found = names.get(type(value), "number")
-    raise Refusal(400, f"json: cannot unmarshal {found} into Go value of type {kind}", early=True)
+        value = gojson.loads(raw)
+    except ValueError as error:
+        raise Refusal(400, str(error), early=True) from error
+    if value is None:  # Go takes null for an object without fields
+        value = {}
+    if not isinstance(value, dict):
+        text = f"json: cannot unmarshal {kind_of(value)} into Go value of type {kind}"
+        raise Refusal(400, text, early=True)
+    request.state.streams = value.get("stream") is not False
+    return value
 
 
 def name_of(body: JSON) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from orchestrator.adapter.config import Route
 from orchestrator.adapter.refusals import Refusal, images_refused, incapable
 from orchestrator.adapter.wire import JSON
 
+NO_URLS = "image URLs are not currently supported, please use base64 encoded data instead"
+_DATA_URL = re.compile(r"data:(image/(jpeg|jpg|png|webp))?;base64,")
 _MAGIC = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklG": "webp", "Qk": "bmp"}
 
 
@@ -54,6 +57,18 @@ def image_part(base64: str) -> JSON:
     """Return a content part; the type is told by the first letters of the base64 text."""
     kind = next((kind for magic, kind in _MAGIC.items() if base64.startswith(magic)), "png")
     return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{base64}"}}
+
+
+def image_data(url: Any) -> str:
+    """Return the base64 text of a data URL; raises Refusal for every other URL, as Ollama does."""
+    if not isinstance(url, str):
+        raise Refusal(400, "invalid message format", early=True)
+    if url.startswith(("http://", "https://")):
+        raise Refusal(400, NO_URLS, early=True)
+    found = _DATA_URL.match(url)
+    if not found:
+        raise Refusal(400, "invalid image input", early=True)
+    return url[found.end() :]
 
 
 def _call(call: JSON, at: int, pending: list[tuple[str, str]]) -> JSON:

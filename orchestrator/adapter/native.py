@@ -73,6 +73,13 @@ def _finish(question: Ask, request: JSON) -> Ask:
     return question
 
 
+def rendered(name: str, prompt: str, *, chat: bool, created_at: str) -> JSON:
+    """Return the answer to `_debug_render_only`: the prompt as the engine would see it, and nothing generated."""
+    said: dict[str, Any] = {"message": {"role": "", "content": ""}} if chat else {"response": ""}
+    shown = {"rendered_template": prompt}
+    return {"model": name, "created_at": created_at, **said, "done": False, "_debug_info": shown}
+
+
 def loaded(name: str, reason: str, *, chat: bool, created_at: str) -> JSON:
     """Return the answer to a request that only loads or unloads."""
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if chat else {"response": ""}

@@ -64,6 +64,11 @@ def v1(parameters: JSON, requested: JSON) -> JSON:
     return {**NATIVE, **checked(parameters), **V1_FORCED, **requested}
 
 
+def responses(parameters: JSON, requested: JSON) -> JSON:
+    """Merge as Ollama's /v1/responses does: it overrides the Modelfile's temperature alone."""
+    return {**NATIVE, **checked(parameters), "temperature": V1_FORCED["temperature"], **requested}
+
+
 def sampling(options: JSON) -> JSON:
     """Return vLLM's sampling fields; values outside vLLM's range go to its nearest end.
 

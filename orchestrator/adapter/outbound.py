@@ -10,8 +10,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from orchestrator.adapter import anthropic_answer
 from orchestrator.adapter.refusals import Refusal, v1_error
-from orchestrator.adapter.respond import log
+from orchestrator.adapter.respond import Refuse, log
 from orchestrator.adapter.wire import dumps, encode
 
 NATIVE = "application/json; charset=utf-8"
@@ -19,15 +20,28 @@ V1 = "application/json"
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 
-def refused_native(refusal: Refusal) -> tuple[str, str]:
-    """Return content type and body of an error of the native API."""
-    return NATIVE, dumps({"error": refusal.message})
+def refused_native(refusal: Refusal, streams: bool) -> tuple[str, str]:
+    """Return content type and body of an error of the native API: where a stream was to begin it has no charset."""
+    return (V1 if streams and refusal.of_engine else NATIVE), dumps({"error": refusal.message})
 
 
-def refused_v1(refusal: Refusal) -> tuple[str, str]:
+def refused_v1(refusal: Refusal, _: bool) -> tuple[str, str]:
     """Return content type and body of an error of /v1: only what its writer sends ends with a newline."""
     text = dumps(v1_error(refusal.status, refusal.message))
     return (NATIVE, text) if refusal.early else (V1, text + "\n")
+
+
+def refused_messages(refusal: Refusal, _: bool) -> tuple[str, str]:
+    """Return content type and body of an error of /v1/messages."""
+    text = dumps(anthropic_answer.error(refusal.status, refusal.message))
+    return (NATIVE, text) if refusal.early else (V1, text + "\n")
+
+
+def refused_on(path: str) -> Refuse:
+    """Return how the API of a path says no."""
+    if path.startswith("/v1/messages"):
+        return refused_messages
+    return refused_v1 if path.startswith("/v1/") else refused_native
 
 
 def guarded(handler: Handler) -> Handler:
@@ -40,7 +54,7 @@ def guarded(handler: Handler) -> Handler:
         except ClientDisconnect:
             return Response(status_code=499)
         except Refusal as refusal:
-            kind, text = (refused_v1 if path.startswith("/v1/") else refused_native)(refusal)
+            kind, text = refused_on(path)(refusal, getattr(request.state, "streams", False))
             log(path=path, status=refusal.status, outcome="error" if refusal.status >= 500 else "complete")
             return Response(encode(text), refusal.status, headers={"content-type": kind})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from orchestrator.adapter.ask import Ask
+from orchestrator.adapter.ask import Ask, render_request
 from orchestrator.adapter.refusals import EngineFault, overflow_limit, too_many_tokens
 from orchestrator.adapter.wire import JSON
 
@@ -65,8 +65,6 @@ async def _drop_oldest(engines: Asks, question: Ask, limit: int) -> bool:
 
 async def _count(engines: Asks, question: Ask, messages: list[JSON]) -> int:
     """Return the tokens of a rendered conversation."""
-    body = question.body
-    asked = {"model": body["model"], "messages": messages, "add_generation_prompt": True}
-    asked |= {key: body[key] for key in ("tools", "chat_template_kwargs") if key in body}
+    asked = render_request({**question.body, "messages": messages})
     answer = await engines.ask(f"{question.route.url}/tokenize", asked)
     return int(answer["count"])

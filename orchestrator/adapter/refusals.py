@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from orchestrator.adapter.wire import JSON
 from orchestrator.errors import MigrateError
@@ -15,16 +16,34 @@ BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 class Refusal(MigrateError):
-    """A request that is answered with an error; `early` marks the ones Ollama writes before its handlers."""
+    """A request that is answered with an error.
 
-    def __init__(self, status: int, message: str, *, early: bool = False) -> None:
+    `early` marks the ones that Ollama writes before its handlers, `of_engine` those that its engine spoke.
+    """
+
+    def __init__(self, status: int, message: str, *, early: bool = False, of_engine: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.early = early
+        self.of_engine = of_engine
 
 
 def unknown_model(name: str) -> Refusal:
     return Refusal(404, f"model '{name}' not found")
+
+
+_KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+
+
+def kind_of(value: Any) -> str:
+    """Return what Go's decoder calls the type of a JSON value."""
+    return _KINDS.get(type(value), "null")
+
+
+def unfit(value: Any, struct: str, field: str, kind: str) -> Refusal:
+    """Return the refusal of a value of the wrong type, in the words of Go's decoder."""
+    text = f"json: cannot unmarshal {kind_of(value)} into Go struct field {struct}.{field} of type {kind}"
+    return Refusal(400, text, early=True)
 
 
 def unsupported(name: str, what: str) -> Refusal:
@@ -56,7 +75,7 @@ def nested(code: int, message: str, kind: str, **more: int) -> str:
 
 
 def images_refused() -> Refusal:
-    return Refusal(400, nested(400, MULTIMODAL, "invalid_request_error"))
+    return Refusal(400, nested(400, MULTIMODAL, "invalid_request_error"), of_engine=True)
 
 
 class EngineFault(MigrateError):
@@ -97,7 +116,8 @@ def refusal_of(fault: EngineFault, name: str, context_length: int = 0) -> Refusa
         found = _COUNT.search(message)
         tokens = int(found[1]) if found else limit + 1
         text = f"request ({tokens} tokens) exceeds the available context size ({limit} tokens), try increasing it"
-        return Refusal(400, nested(400, text, "exceed_context_size_error", n_prompt_tokens=tokens, n_ctx=limit))
+        inner = nested(400, text, "exceed_context_size_error", n_prompt_tokens=tokens, n_ctx=limit)
+        return Refusal(400, inner, of_engine=True)
     if "tool choice requires" in message or "requires --tool-call-parser" in message:
         return incapable(name, "tools")
     if "is not a multimodal model" in message:
@@ -107,8 +127,8 @@ def refusal_of(fault: EngineFault, name: str, context_length: int = 0) -> Refusa
     if fault.status == 503:
         return Refusal(503, BUSY)
     if 400 <= fault.status < 500 and fault.status not in {401, 403}:
-        return Refusal(fault.status, nested(fault.status, message, "invalid_request_error"))
-    return Refusal(fault.status if fault.status in {502, 504} else 500, runner_error(message))
+        return Refusal(fault.status, nested(fault.status, message, "invalid_request_error"), of_engine=True)
+    return Refusal(fault.status if fault.status in {502, 504} else 500, runner_error(message), of_engine=True)
 
 
 def v1_error(status: int, message: str) -> JSON:

@@ -12,14 +12,13 @@ from contextlib import aclosing
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.adapter.ask import Ask
-from orchestrator.adapter.config import Route
-from orchestrator.adapter.engine import Engines, events
+from orchestrator.adapter.engine import Engines
 from orchestrator.adapter.exchange import Answer, converse
 from orchestrator.adapter.pieces import Tally
-from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, runner_error, v1_error
-from orchestrator.adapter.wire import JSON, dumps, encode
+from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, runner_error
+from orchestrator.adapter.wire import JSON, encode
 
-Refuse = Callable[[Refusal], tuple[str, str]]
+Refuse = Callable[[Refusal, bool], tuple[str, str]]  # the refusal, and whether a stream was asked for
 
 
 def log(**fields: object) -> None:
@@ -106,7 +105,7 @@ class Conversation:
         refusal = refusal_of(fault, self._question.name, self._question.route.context_length)
         self._status = refusal.status
         self._outcome = "error" if refusal.status >= 500 else "complete"
-        kind, text = self._refuse(refusal)
+        kind, text = self._refuse(refusal, self._question.stream)
         await reply(send, refusal.status, kind, text)
 
     def _log(self, path: str) -> None:
@@ -117,42 +116,6 @@ class Conversation:
             line["ttft_ms"] = round((tally.first - tally.started) / 1e6, 1)
         line["total_ms"] = round((time.monotonic_ns() - tally.started) / 1e6, 1)
         log(**line, prompt_tokens=tally.prompt_tokens, tokens=tally.tokens)
-
-
-class Passage:
-    """An ASGI response that hands the engine's own answer on, byte by byte."""
-
-    def __init__(self, engines: Engines, route: Route, path: str, body: JSON) -> None:
-        self._engines = engines
-        self._route = route
-        self._path = path
-        self._body = body
-        self._status = 499
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.monotonic_ns()
-        stayed = await watched(receive, self._relay(send))
-        outcome = "error" if self._status >= 500 else "complete"
-        spent = round((time.monotonic_ns() - started) / 1e6, 1)
-        log(path=scope["path"], route=self._route.name, engine=self._route.engine, status=self._status,
-            outcome=outcome if stayed else "client_left", total_ms=spent)  # fmt: skip
-
-    async def _relay(self, send: Send) -> None:
-        try:
-            async with self._engines.stream(self._route.url + self._path, self._body) as response:
-                self._status = 200
-                headers = [(b"content-type", response.headers.get("Content-Type", "").encode())]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                async for chunk in events(response):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except EngineFault as fault:
-            if self._status == 200:  # cut: an end without a terminator must not look like a whole answer
-                raise
-            self._status = fault.status
-            text = dumps(v1_error(fault.status, fault.message)) + "\n"
-            await reply(send, fault.status, "application/json", text)
-        else:
-            await send({"type": "http.response.body", "body": b""})
 
 
 async def _client_left(receive: Receive) -> None:

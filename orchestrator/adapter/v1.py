@@ -20,7 +20,7 @@ def chat(route: Route, request: JSON) -> Ask:
     """
     name = str(request["model"])
     conversation = messages.with_modelfile(route, messages.v1(route, request.get("messages")))
-    effort = _effort(request)
+    wanted = effort(request)
     if route.embeds:
         raise unsupported(name, "chat")
     question = ask.build(
@@ -28,7 +28,7 @@ def chat(route: Route, request: JSON) -> Ask:
     )
     messages.tools(route, request.get("tools"), question.body)
     _respond_as(request.get("response_format"), question.body)
-    ask.think(route, name, effort, question.body)
+    ask.think(route, name, wanted, question.body)
     ask.logprobs(request.get("logprobs"), request.get("top_logprobs"), question.body)
     question.usage = _wants_usage(request)
     return question
@@ -96,18 +96,18 @@ def _respond_as(wanted: Any, body: JSON) -> None:
             }
 
 
-def _effort(request: JSON) -> str | bool | None:
+def effort(request: JSON) -> str | bool | None:
     """Return what to do about thinking; raises Refusal for a word that Ollama does not know."""
     reasoning = request.get("reasoning")
-    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
-    effort = effort or request.get("reasoning_effort")
-    if not effort:
+    wanted = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    wanted = wanted or request.get("reasoning_effort")
+    if not wanted:
         return None
-    if effort not in _EFFORTS:
+    if wanted not in _EFFORTS:
         shown = ", ".join(f'"{word}"' for word in _EFFORTS[:-1])
-        raise Refusal(400, f'invalid reasoning value: "{effort}" (must be {shown}, or "none")', early=True)
+        raise Refusal(400, f'invalid reasoning value: "{wanted}" (must be {shown}, or "none")', early=True)
     levels: dict[str, str | bool] = {"none": False, "minimal": "low", "xhigh": "max", "ultra": "max"}
-    return levels.get(effort, str(effort))
+    return levels.get(wanted, str(wanted))
 
 
 def _wants_usage(request: JSON) -> bool:

@@ -53,7 +53,7 @@ class FakeEngine:
         app.router.add_post("/v1/completions", self._text)
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/tokenize", self._tokenize)
-        app.router.add_post("/v1/responses", self._responses)
+        app.router.add_post("/detokenize", self._detokenize)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
@@ -80,9 +80,9 @@ class FakeEngine:
         body = await self._read(request)
         return web.json_response({"count": words(body), "max_model_len": LIMIT, "tokens": [7, 8], "token_strs": None})
 
-    async def _responses(self, request: web.Request) -> web.StreamResponse:
+    async def _detokenize(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request)
-        return web.json_response({"object": "response", "model": body["model"]})
+        return web.json_response({"prompt": " ".join(map(str, body["tokens"]))})
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request)

@@ -216,12 +216,6 @@ def test_openai_client_embeds_and_lists(oai: openai.OpenAI) -> None:
     assert oai.models.retrieve("Llama3.1:8B").id == "Llama3.1:8B"
 
 
-def test_responses_are_handed_on_under_the_engines_name(base: str) -> None:
-    answer = httpx.post(f"{base}/v1/responses", json={"model": "LLAMA3.1:8b", "input": "x"})
-    assert answer.json() == {"object": "response", "model": "llama3.1:8b"}
-    assert httpx.post(f"{base}/v1/messages", json={"model": "llama3.1:8b"}).status_code == 404
-
-
 def test_unknown_model_is_ollamas_404(oai: openai.OpenAI, client: ollama.Client) -> None:
     with pytest.raises(openai.NotFoundError, match="model 'nope' not found"):
         oai.chat.completions.create(model="nope", messages=[{"role": "user", "content": "x"}])
