@@ -61,6 +61,7 @@ class Gathered:
     _kinds: dict[Kind, int] = field(default_factory=dict)
     _raw: dict[tuple[str, str], int] = field(default_factory=dict)
     _minutes: dict[str, float] = field(default_factory=dict)
+    _same: int = 0          # requests whose two clocks agree, until they are in `shifts`
     _before: float = 0.0    # gin's own clock in the line before
     _ahead: float = 0.0     # seconds to add to it after the end of summer time
 
@@ -68,10 +69,9 @@ class Gathered:
         """Take the lines of one file; what cannot be read is counted, never raised."""
         self._files.append(len(self._ends))
         self._before = self._ahead = 0.0
-        told, line = self.engine, ""
-        for raw in lines:
+        told, count = self.engine, 0
+        for count, raw in enumerate(lines, 1):      # noqa: B007 - how many there were
             line = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-            self.lines += 1
             if line[:1] == "{":
                 line = accesslog.unpacked(line)
             at = line.find("[GIN")
@@ -79,6 +79,10 @@ class Gathered:
                 accesslog.engine(line, told)
             elif not self._quick(line, at) and not line.startswith("[GIN-", at):
                 self._slow(line, at)
+        self.lines += count
+        if self._same:
+            self.shifts[0] += self._same
+            self._same = 0
 
     def requests(self) -> Requests:
         """Return the requests; call it once, when all files are read."""
@@ -118,7 +122,7 @@ class Gathered:
         text = took[:-1] if unit is None else took[:-2]
         whole, dot, part = text.partition(".")
         if whole.isdecimal() and (part.isdecimal() or not dot) and (unit or took[-1] == "s"):
-            latency = float(text) * (unit or 1.0)
+            latency = float(text) * unit if unit else float(text)
         elif (found := accesslog.duration(took)) is not None:
             latency = found
         else:
@@ -171,9 +175,10 @@ class Gathered:
                 self._back(own)
             self._before = own
             outer = own + self._ahead
+        elif -_QUARTER < 2 * (own - outer) < _QUARTER:      # nearly always: containers run in UTC
+            self._same += 1
         else:
-            quarter = round((own - outer) / _QUARTER)
-            self.shifts[quarter] = self.shifts.get(quarter, 0) + 1
+            self.shifts[round((own - outer) / _QUARTER)] += 1
         self._ends.append(outer)
         self._latencies.append(latency)
         self._of.append(kind)
