@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from orchestrator.decide.catalog import Catalog
 from orchestrator.decide.handover import Handover, handover
@@ -17,6 +19,7 @@ from orchestrator.names import canonical, slug
 from orchestrator.spec_needs import Needs
 
 _QUANTS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_S", "Q2_K")
+T = TypeVar("T")
 _POOR = 4.0     # bits per weight below which answers get visibly worse
 TRIED = (
     "Tried without success: another GPU, smaller published weights, weights made on load, shorter contexts, an 8-bit "
@@ -71,7 +74,20 @@ def refusals(found: Placement, length: int, primary: list[Mapping], moving: list
         rungs = [why, TRIED, smaller_ollama(one, primary, world), told, _turns(turns)] if "GiB" in why else [why]
         text = " ".join(part for part in rungs if part)
         stays |= {same.model: text for same in moving if same.repo == one.repo}
+    if found.placed and length < world.wanted.context:
+        notes += _longer(found, primary, world)
     return Refused(stays, recipes, tuple(handovers), tuple(notes))
+
+
+def _longer(found: Placement, primary: list[Mapping], world: World) -> list[str]:
+    """Name the smaller copies in Ollama with which the wanted context would have fitted: that rung is the user's."""
+    length = world.wanted.context
+
+    def works(quant: str) -> bool:
+        return bool(_smaller(world, quant)) and set(_with(quant, length, primary, world).refused) <= set(found.refused)
+
+    quant = _first(_QUANTS, works)
+    return [f"{_named(quant, world)} would leave room for {length} tokens"] if quant else []
 
 
 def _in_turns(one: Mapping, world: World, taken: dict[str, int]) -> Handover | None:
@@ -104,35 +120,45 @@ def _turns(found: Handover | None) -> str:
 
 def smaller_ollama(one: Mapping, primary: list[Mapping], world: World) -> str:
     """Say which smaller quantisation of Ollama's copies would make room for this engine, with bytes."""
-    pinned = set(map(canonical, world.names))
-    models = [model for model in world.facts.ollama.models if canonical(model.name) in pinned]
-    shortest = min(CONTEXTS[-1], world.wanted.context)
-    tries = [(length, quant) for length in dict.fromkeys((world.wanted.context, shortest)) for quant in _QUANTS]
-    # The least first: where that does not help, nothing does.
-    if not _helps(one, primary, world, models, shortest, _QUANTS[-1]):
+    lengths = dict.fromkeys((world.wanted.context, min(CONTEXTS[-1], world.wanted.context)))
+
+    def works(tried: tuple[int, str]) -> bool:
+        length, quant = tried
+        return bool(_smaller(world, quant)) and one.model not in _with(quant, length, primary, world).refused
+
+    found = _first([(length, quant) for length in lengths for quant in _QUANTS], works)
+    if not found:
         return "No smaller quantisation on Ollama's side makes enough room."
-    for length, quant in tries:
-        if smaller := _helps(one, primary, world, models, length, quant):
-            parts = ", ".join(f"{new.name} {gib(new.size)} instead of {gib(old.size)}" for old, new in smaller)
-            poor = ", but below 4 bits answers get worse" if (world.catalog.quants[quant][0] or 8) < _POOR else ""
-            what = f"Ollama's copies at {quant} ({parts}), where its library has them{poor}"
-            return f"Would help: {what}: then {length} tokens fit."
-    return ""
+    return f"Would help: {_named(found[1], world)}: then {found[0]} tokens fit."
 
 
-def _helps(
-    one: Mapping, primary: list[Mapping], world: World, models: list[Model], length: int, quant: str
-) -> list[tuple[Model, Model]]:
-    """Return the copies that get smaller (old, new) where that makes room for `one`; empty where it does not."""
-    shrunk = {model.name: _as(model, quant, world.catalog) for model in models}
-    smaller = [(model, shrunk[model.name]) for model in models if shrunk[model.name].size < model.size]
-    if not smaller:
-        return []
+def _first(tries: Sequence[T], works: Callable[[T], bool]) -> T | None:
+    """Return the first that works. The last is the least, so where that does not, nothing else is tried."""
+    return next(filter(works, tries)) if works(tries[-1]) else None
+
+
+def _with(quant: str, length: int, primary: list[Mapping], world: World) -> Placement:
+    """Return the placement with Ollama's copies at `quant` and this context; the same for every model, so kept."""
     if (length, quant) not in world.seen:
         asked = replace(world.wanted, context=length, shortest=length)
-        sized = _sized(world, shrunk)
+        changed = {old.name: new for old, new in _smaller(world, quant)}
+        sized = _sized(world, changed)
         world.seen[length, quant], _ = search(primary, world.names, world.facts, world.catalog, asked, sized=sized)
-    return [] if one.model in world.seen[length, quant].refused else smaller
+    return world.seen[length, quant]
+
+
+def _smaller(world: World, quant: str) -> list[tuple[Model, Model]]:
+    """Return Ollama's pinned models that `quant` makes smaller: (as it is, as it would be)."""
+    pinned = set(map(canonical, world.names))
+    models = [model for model in world.facts.ollama.models if canonical(model.name) in pinned]
+    pairs = [(model, _as(model, quant, world.catalog)) for model in models]
+    return [(old, new) for old, new in pairs if new.size < old.size]
+
+
+def _named(quant: str, world: World) -> str:
+    parts = ", ".join(f"{new.name} {gib(new.size)} instead of {gib(old.size)}" for old, new in _smaller(world, quant))
+    poor = ", but below 4 bits answers get worse" if (world.catalog.quants[quant][0] or 8) < _POOR else ""
+    return f"Ollama's copies at {quant} ({parts}), where its library has them{poor}"
 
 
 def _as(model: Model, quant: str, catalog: Catalog) -> Model:

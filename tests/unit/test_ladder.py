@@ -77,3 +77,19 @@ def test_the_copies_in_ollama_are_sized_by_the_bits_that_the_catalogue_knows() -
     assert said
     bits = load().quants
     assert float(said[2]) == round(39.6 * bits[said[1]][0] / bits["Q4_K_M"][0], 1)
+
+
+def test_a_shortened_context_names_the_smaller_copies_that_would_have_kept_it() -> None:
+    """A smaller quantisation in Ollama comes before a shorter context, but only the user can take that rung."""
+    case = {"gpus": ["24GiB cc8.9"], "env": {"OLLAMA_CONTEXT_LENGTH": "32768"},
+            "models": [{"name": "llama3.1:8b", "size": 8_540_000_000, "quantization": "Q8_0"}]}  # fmt: skip
+    found = propose("case", facts(case))
+    assert found.spec.ollama.context_length < 32768
+    said = next(note for note in found.notes if "would leave room for 32768 tokens" in note)
+    assert re.search(r"copies at Q\w+ \(llama3.1:8b [0-9.]+ GiB instead of 8.0 GiB\)", said)
+    quant = re.search(r"copies at (\w+)", said)[1]
+    smaller = {**case["models"][0], "quantization": quant,
+               "size": round(8_540_000_000 * load().quants[quant][0] / load().quants["Q8_0"][0])}  # fmt: skip
+    assert propose("case", facts({**case, "models": [smaller]})).spec.ollama.context_length == 32768
+    roomy = propose("case", facts({**case, "gpus": ["80GiB cc8.9"]}))
+    assert not any("would leave room" in note for note in roomy.notes)
