@@ -114,28 +114,16 @@ def confirm(mapping: Mapping, model: Model, fact: HubFact, catalog: Catalog) -> 
     """
     if mapping.repo is None or fact.repo != mapping.repo:
         return mapping
-    given = mapping.confidence == "given"
-    blocked = obstacles(fact.config, catalog)
-    strange = strangers(fact.config, catalog)
-    if strange and not given and "Transformers backend" not in strange[0]:
-        blocked += (f"{strange[0]}: it may not load; to try it, name {mapping.repo} in migrate.yaml",)
-    if fact.state == MISSING and not given:
-        blocked += (f"{mapping.repo} is {fact.said}",)
-    if blocked:
-        return replace(mapping, repo=None, confidence="none", reasons=(*mapping.reasons, *blocked))
-    theirs = config_numbers(fact.config)
-    wrong = _differences(model, theirs)
-    if wrong and not given:
-        said = f"config.json of {mapping.repo} does not match the installed file: {', '.join(wrong)}"
-        return replace(
-            mapping, repo=None, confidence="none", reasons=(*mapping.reasons, said), candidates=(mapping.repo,)
-        )
+    refused = _refused(mapping, model, fact, catalog)
+    if refused:
+        return refused
+    theirs, strange = config_numbers(fact.config), strangers(fact.config, catalog)
     unknown = catalog.by_repo(mapping.repo) is None
     scheme = config_scheme(fact.config) if fact.config else mapping.scheme
     if not unknown and family(scheme) == family(mapping.scheme):
         scheme = mapping.scheme
     numbers = merged(theirs, mapping.numbers) if theirs.layers else merged(mapping.numbers, theirs)
-    told = [f"but its {one}" for one in wrong]
+    told = [f"but its {one}" for one in _differences(model, theirs)]
     sized, notes = _sized(numbers, fact, scheme)
     if not unknown and scheme != mapping.scheme:
         notes.append(f"its config.json says {scheme} weights, not {mapping.scheme}")
@@ -148,6 +136,23 @@ def confirm(mapping: Mapping, model: Model, fact: HubFact, catalog: Catalog) -> 
         reasons=tuple(reasons),
         **_gate(mapping, fact),
     )
+
+
+def _refused(mapping: Mapping, model: Model, fact: HubFact, catalog: Catalog) -> Mapping | None:
+    """Return the mapping without its repository where what was seen forbids it."""
+    given = mapping.confidence == "given"
+    why = list(obstacles(fact.config, catalog))
+    strange = strangers(fact.config, catalog)
+    if strange and not given and "Transformers backend" not in strange[0]:
+        why.append(f"{strange[0]}: it may not load; to try it, name {mapping.repo} in migrate.yaml")
+    if fact.state == MISSING and not given:
+        why.append(f"{mapping.repo} is {fact.said}")
+    wrong = [] if why or given else _differences(model, config_numbers(fact.config))
+    if wrong:
+        why.append(f"config.json of {mapping.repo} does not match the installed file: {', '.join(wrong)}")
+    names = (mapping.repo or "",) if wrong else mapping.candidates
+    reasons = (*mapping.reasons, *why)
+    return replace(mapping, repo=None, confidence="none", reasons=reasons, candidates=names) if why else None
 
 
 def config_scheme(config: dict[str, Any]) -> str:
