@@ -166,12 +166,12 @@ def _notes(log: Gathered, slots: int, count: int) -> Iterable[str]:
 def _clock(log: Gathered, count: int) -> Iterable[str]:
     """Say whose clock counts, and what is odd about it."""
     if log.shift:
-        yield f"gin's clock is {log.shift / 3600:+g} h from docker's; docker's counts"
+        yield f"gin's clock is {log.shift / 3600:+g} h from the one in front of its lines, which counts"
     if len(steady := [one for one, seen in log.shifts.items() if seen > 1]) > 1:
         hours = ", ".join(f"{one / 4:+g}" for one in sorted(steady))
-        yield f"gin's clock is at times {hours} h from docker's, as with summer time"
+        yield f"gin's clock is at times {hours} h from the one in front, as with summer time"
     if log.bare and log.shifts:
-        apart = f"{log.shift / 3600:+g} h from docker's"
+        apart = f"{log.shift / 3600:+g} h from the others'"
         yield f"{log.bare} lines tell no time with a zone: gin's clock counts there, taken as {apart}"
     elif log.bare and count:
         yield "times are gin's own clock: whole seconds, in a zone that the log does not tell"

@@ -21,6 +21,8 @@ _INSIDE = (".", "models", ".ollama/models", "root/.ollama/models", "_data/models
 _DEPTH = 4                  # host, namespace, model, tag
 _TELLS = {"tools": ".Tools", "thinking": ".Thinking", "insert": ".Suffix"}
 _CHAT_TELLS = {"tools": ("tools",), "thinking": ("enable_thinking", "reasoning_content", "<think>")}    # Jinja
+_CLOUD = (":cloud", "-cloud")
+_OLLAMA = "https://ollama.com:443"
 _TEMPLATE = "{{ .Prompt }}"     # Ollama's, where a model brings none
 _KEPT_BACK = ("general.name", "tokenizer.chat_template")    # a server does not tell them
 # A number of config.json -> the GGUF key that /api/show gives for it; those with True may stand in text_config.
@@ -90,11 +92,14 @@ def _model(folder: Folder, manifest: Path, problems: list[str]) -> Model:
     layers = tuple(one for one in listed if isinstance(one, dict)) if isinstance(listed, list) else ()
     name, digest = _name(manifest), hashlib.sha256(data).hexdigest()
     size = sum(_count(one.get("size")) for one in (*layers, blob))      # with the configuration, as Ollama counts
+    here = Layers(folder, layers, manifest, problems)
+    weights = here.all("model") or here.all("tensor")
     remote = _text(config.get("remote_host"))
+    if not remote and not weights and (_text(config.get("remote_model")) or name.lower().endswith(_CLOUD)):
+        remote = _OLLAMA
     if remote:
         return Model(name=name, size=size, digest=digest, remote_host=remote)
-    here = Layers(folder, layers, manifest, problems)
-    if not here.all("model") and not here.all("tensor"):
+    if not weights:
         problems.append(f"{manifest}: it names no weights")
     return _local(here, config, Model(name=name, size=size, digest=digest, modified_at=_when(manifest)))
 

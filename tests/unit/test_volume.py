@@ -185,6 +185,20 @@ def test_a_model_without_weights_is_told(tmp_path: Path) -> None:
     assert "names no weights" in problem
 
 
+@pytest.mark.parametrize(("tag", "config"), [
+    ("cloud", {}), ("671b-cloud", {}), ("x", {"remote_model": "big"}), ("x", {"remote_host": "https://ollama.com:443"}),
+])  # fmt: skip
+def test_what_runs_elsewhere_is_listed_and_left_alone(tmp_path: Path, tag: str, config: dict[str, str]) -> None:
+    OllamaFolder(tmp_path).model(f"{HOME}/big/{tag}", config, [("template", "x")])
+    (one,), problems = volume.look(tmp_path)
+    assert (one.remote_host, one.name, problems) == ("https://ollama.com:443", f"big:{tag}", ())
+
+
+def test_weights_under_a_name_of_the_cloud_are_here(tmp_path: Path) -> None:
+    OllamaFolder(tmp_path).model(f"{HOME}/big/cloud", CONFIG, [("model", WEIGHTS)])
+    assert volume.look(tmp_path)[0][0].remote_host is None
+
+
 def test_blobs_on_another_disk(tmp_path: Path) -> None:
     """The folder of the blobs may be a link; a manifest that is gone in the meantime is told."""
     OllamaFolder(tmp_path / "models").model(f"{HOME}/a/1", CONFIG, [("model", WEIGHTS)])
