@@ -29,6 +29,34 @@ def classes(source: str, tables: tuple[str, ...]) -> list[str]:
     return sorted(found)
 
 
+def without_lora(models: Path) -> list[str]:
+    """Return the registered architectures whose class, and none of its bases, supports LoRA."""
+    bases: dict[str, set[str]] = {}
+    for path in sorted(models.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                named = (name.id for base in node.bases for name in ast.walk(base) if isinstance(name, ast.Name))
+                bases.setdefault(node.name, set()).update(named)
+
+    def supports(name: str, seen: frozenset[str] = frozenset()) -> bool:
+        return name == "SupportsLoRA" or (
+            name not in seen and any(supports(base, seen | {name}) for base in bases.get(name, ()))
+        )
+
+    found = set()
+    for node in ast.parse((models / "registry.py").read_text(encoding="utf-8")).body:
+        named = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in NATIVE
+        if not (named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):
+            continue
+        for key, value in zip(node.value.keys, node.value.values, strict=True):
+            if not (isinstance(key, ast.Constant) and isinstance(value, ast.Tuple)):
+                continue
+            name = str(ast.literal_eval(value.elts[1]))
+            if name in bases and not supports(name):
+                found.add(str(key.value))
+    return sorted(found)
+
+
 def main(arguments: list[str]) -> None:
     spec = None if arguments else find_spec("vllm")
     root = Path(arguments[0]) if arguments else Path(spec.origin or "").parent if spec else Path()
@@ -37,6 +65,7 @@ def main(arguments: list[str]) -> None:
     lines = [f'"vllm": {json.dumps(release)}']
     lines += [f'"{name}": {json.dumps(classes(source, tables))}'
               for name, tables in (("native", NATIVE), ("transformers", BACKEND))]  # fmt: skip
+    lines.append(f'"no_lora": {json.dumps(without_lora(root / "model_executor" / "models"))}')
     sys.stdout.write("{\n" + ",\n".join(lines) + "\n}\n")
 
 

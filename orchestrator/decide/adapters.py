@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.decide.catalog import Catalog, Numbers, load
+from orchestrator.decide.catalog import Catalog, Numbers, load, without_lora
 from orchestrator.decide.lora import MOST_SLOTS, Adapter, adapter, arguments, base_doubt, base_problem
 from orchestrator.decide.mapping import has_adapter, is_local
 from orchestrator.decide.vllm_flags import read
@@ -95,6 +95,9 @@ def problems(spec: Spec, facts: Facts, catalog: Catalog | None = None) -> list[s
     found = []
     for engine, one in spec.engines.items():
         known = catalog.by_repo(one.repo)
+        kinds = _classes(one.repo, known[0].architecture if known else "", facts)
+        if one.adapters and (bare := kinds & without_lora()):
+            found.append(f"engines/{engine}/adapters: vLLM {catalog.vllm} loads no LoRA for {', '.join(sorted(bare))}")
         for got in of_engine(spec, engine, facts, known[0].numbers if known else Numbers()):
             looked = seen(spec, engine, got.name, facts)
             wrong = [looked.problem] if looked and looked.problem else [*got.problems]
@@ -102,6 +105,13 @@ def problems(spec: Spec, facts: Facts, catalog: Catalog | None = None) -> list[s
             found += [f"engines/{engine}/adapters/{got.name}: {text}" for text in wrong]
             found += _too_high(one, engine, got)
     return found + _unadapted(spec, facts, catalog)
+
+
+def _classes(repo: str, known: str, facts: Facts) -> set[str]:
+    """Return the model's class as its own config.json names it, else as the catalogue does."""
+    told = next((one.config.get("architectures") for one in facts.hub if one.repo == repo), None)
+    named = {one for one in told if isinstance(one, str)} if isinstance(told, list) else set()
+    return named or ({known} if known else set())
 
 
 def _too_high(engine: Engine, name: str, got: Adapter) -> list[str]:

@@ -168,6 +168,13 @@ def model_classes() -> tuple[frozenset[str], frozenset[str]]:
 
 
 @cache
+def without_lora() -> frozenset[str]:
+    """Return the classes of config.json for which the pinned vLLM loads no LoRA adapter."""
+    data = json.loads(resources.files("orchestrator").joinpath("data/vllm-models.json").read_text(encoding="utf-8"))
+    return frozenset(data["no_lora"])
+
+
+@cache
 def load() -> Catalog:
     """Return the packaged catalogue; a few milliseconds, once."""
     data = json.loads(resources.files("orchestrator").joinpath("data/catalog.json").read_text(encoding="utf-8"))

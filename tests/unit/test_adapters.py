@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from orchestrator.commands.adapters import seen
 from orchestrator.decide import adapters
 from orchestrator.decide.catalog import load
 from orchestrator.errors import UsageError
-from orchestrator.facts import AdapterFacts, Facts, Model, OllamaFacts
+from orchestrator.facts import AdapterFacts, Facts, HubFact, Model, OllamaFacts
 from orchestrator.observe import factsfile
 from orchestrator.observe.adapter import look
 from orchestrator.rendering import engine
@@ -298,3 +299,15 @@ def test_overrides_are_looked_at_before_there_is_a_file(tmp_path: Path) -> None:
 def test_facts_with_adapters_survive_a_file() -> None:
     before = facts(AdapterFacts("llama", "support", "./support", CONFIG, 77, {"q_proj": (16, 4096, 4096)}, "", "why"))
     assert factsfile.loads(factsfile.dumps(before)).adapters == before.adapters
+
+
+def test_a_class_for_which_vllm_loads_no_adapter_is_refused() -> None:
+    falcon = spec(repo="tiiuae/falcon-7b-instruct")
+    (told,) = adapters.problems(falcon, facts(known(base_model_name_or_path="")))
+    assert "engines/llama/adapters: vLLM" in told
+    assert "loads no LoRA for FalconForCausalLM" in told
+    fact = HubFact("acme/model", "found", "open", {"architectures": ["StableLmForCausalLM", 7]})
+    own = replace(facts(known(base_model_name_or_path="")), hub=(fact,))
+    assert "StableLmForCausalLM" in adapters.problems(spec(repo="acme/model"), own)[0]
+    assert adapters.problems(spec(), facts(known())) == []
+    assert adapters.problems(spec(repo="acme/other"), facts(known(base_model_name_or_path=""))) == []
