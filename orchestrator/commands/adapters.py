@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.clients.hub import Hub
 from orchestrator.commands.session import Session, workspace
 from orchestrator.decide import adapters
 from orchestrator.errors import UsageError
 from orchestrator.facts import Facts
 from orchestrator.flags import Common
 from orchestrator.observe import adapter as look
+from orchestrator.observe.preflight import dotenv
 from orchestrator.spec import Spec
 from orchestrator.spec_engine import Engine
 
@@ -26,7 +29,11 @@ def seen(
     """
     engines = written.engines if written else _laid(overrides)
     kept = {(one.engine, one.name, one.where): one for one in facts.adapters} if elsewhere else {}
-    found = look.look(engines, folder, ask=not elsewhere)
+    if not any(one.adapters for one in engines.values()):
+        return replace(facts, adapters=())
+    # The token may lie in the stack's .env, as for the engines' own repositories.
+    with Hub({**os.environ, **dotenv(folder)}) as hub:
+        found = look.look(engines, folder, hub, ask=not elsewhere)
     return replace(facts, adapters=tuple(kept.get((one.engine, one.name, one.where), one) for one in found))
 
 

@@ -80,9 +80,11 @@ def _directory(start: AdapterFacts, folder: Path) -> AdapterFacts:
 
 def _repository(start: AdapterFacts, hub: Hub) -> AdapterFacts:
     if hub.offline:
-        folder = snapshot(hub.cache, start.where)
-        return _directory(start, folder) if folder else replace(start, doubt="offline, and not in the cache here")
+        return _cached(start, hub, "offline")
     answer = hub.file(start.where, _CONFIG)
+    if answer.status == 0:
+        hub.offline = True      # the next adapter need not wait for the same silence
+        return _cached(start, hub, answer.problem)
     if answer.status in (401, 403):
         return replace(start, problem="its repository is gated or private: accept its licence, give HF_TOKEN in .env, "
                        "and set gated: true for its engine")  # fmt: skip
@@ -95,6 +97,11 @@ def _repository(start: AdapterFacts, hub: Hub) -> AdapterFacts:
     sizes = [one.get("size") for one in hub.tree(start.where) or [] if one.get("path") in _WEIGHTS]
     known = [one for one in sizes if isinstance(one, int)]
     return replace(start, config=_kept(config), size=known[0] if known else None)
+
+
+def _cached(start: AdapterFacts, hub: Hub, why: str) -> AdapterFacts:
+    folder = snapshot(hub.cache, start.where)
+    return _directory(start, folder) if folder else replace(start, doubt=f"{why}, and not in the cache here")
 
 
 def _kept(config: dict[str, Any]) -> dict[str, Any]:

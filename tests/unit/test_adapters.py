@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -311,3 +312,45 @@ def test_a_class_for_which_vllm_loads_no_adapter_is_refused() -> None:
     assert "StableLmForCausalLM" in adapters.problems(spec(repo="acme/model"), own)[0]
     assert adapters.problems(spec(), facts(known())) == []
     assert adapters.problems(spec(repo="acme/other"), facts(known(base_model_name_or_path=""))) == []
+
+
+def hub_that_answers(status: int, body: Any = None) -> tuple[Hub, list[str]]:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if status == 0:
+            raise httpx.ConnectError("no network")
+        whole = [{"path": "adapter_model.safetensors", "size": 77}] if "/tree/" in request.url.path else body
+        return httpx.Response(status, json=whole)
+
+    return Hub({"HF_HOME": "/nowhere"}, httpx.MockTransport(answer)), asked
+
+
+def test_a_repository_is_read_on_the_hub(tmp_path: Path) -> None:
+    hub, _ = hub_that_answers(200, CONFIG | {"auto_mapping": None})
+    (found,) = look(spec({"support": "acme/lora"}).engines, tmp_path, hub)
+    hub.close()
+    assert (found.config, found.size, found.problem, found.doubt) == (CONFIG, 77, "", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "doubt"),
+    [(401, "gated or private", ""), (403, "gated or private", ""), (404, "the Hub has no acme/lora", ""), (500, "", "answered 500")],
+)
+def test_what_the_hub_refuses_is_told(tmp_path: Path, status: int, problem: str, doubt: str) -> None:
+    hub, _ = hub_that_answers(status)
+    (found,) = look(spec({"support": "acme/lora"}).engines, tmp_path, hub)
+    hub.close()
+    assert problem in found.problem
+    assert bool(problem) == bool(found.problem)
+    assert doubt in found.doubt
+    assert bool(doubt) == bool(found.doubt)
+
+
+def test_a_silent_hub_is_waited_for_once(tmp_path: Path) -> None:
+    hub, asked = hub_that_answers(0)
+    found = look(spec({"support": "acme/lora", "legal": "acme/legal", "law": "acme/law"}).engines, tmp_path, hub)
+    hub.close()
+    assert len(asked) == 1
+    assert all("not in the cache" in one.doubt for one in found)
