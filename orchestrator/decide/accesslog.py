@@ -39,6 +39,7 @@ INFERENCE = frozenset({
     "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/v1/chat/completions", "/v1/completions",
     "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/audio/transcriptions",
 })  # fmt: skip
+_DOCKER = '{"log":"'
 _TEXTS = ("log", "MESSAGE", "message", "msg", "line", "textPayload", "body")
 _TIMES = ("time", "__REALTIME_TIMESTAMP", "@timestamp", "timestamp", "ts")
 _WIDEST = 200               # characters of a path or an address that are kept
@@ -134,6 +135,12 @@ def unpacked(line: str) -> str:
 
     Any other line is returned as it is.
     """
+    end = line.find('","stream":"', 8) if line.startswith(_DOCKER) else -1
+    if end > 0:     # docker's own, which may come by the million: what has no other escape needs no parser
+        text = line[8 : end - 2 * line.endswith("\\n", 8, end)].replace('\\"', '"')
+        at = line.rfind('"time":"', end)
+        if at > 0 and "\\" not in text:
+            return line[at + 8 :].partition('"')[0] + " " + text
     try:
         told = json.loads(line)
     except (ValueError, RecursionError):

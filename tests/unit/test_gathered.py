@@ -207,3 +207,13 @@ def test_a_scanner_does_not_fill_the_memory() -> None:
 ])  # fmt: skip
 def test_a_log_that_was_exported(line: str) -> None:
     assert reconstruct([line]).paths == {"/api/chat": 1}
+
+
+@given(st.text(st.sampled_from('a"\\\\n{}:,\x1b [GIN]é'), max_size=30), st.booleans())
+def test_dockers_json_is_read_as_json(text: str, end: bool) -> None:
+    import json
+
+    told = {"log": text + "\n" * end, "stream": "stdout", "attrs": {"time": "x"}, "time": "2026-05-04T10:00:05.25Z"}
+    for ensure_ascii in (True, False):
+        line = json.dumps(told, separators=(",", ":"), ensure_ascii=ensure_ascii)
+        assert accesslog.unpacked(line).removesuffix("\n") == f"{told['time']} {text}".removesuffix("\n")
