@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from orchestrator.decide.catalog import Numbers
-from orchestrator.decide.kv import STATES, Cache, element_bytes, null_block, sequence_bytes, token_bytes
+from orchestrator.decide.kv import Cache, element_bytes, null_block, sequence_bytes, token_bytes
 from orchestrator.decide.shapes import Shape
 from orchestrator.decide.weights import Estimate, loaded, stored
 
@@ -122,7 +122,7 @@ class Ask:
         # The largest GPU's default: a window then keeps the most, which is the bad end.
         flight = self.batched_tokens or default_batched_tokens(160 * GIB)
         ranks, element = self.tensor_parallel, element_bytes(self.kv_dtype)
-        return Cache(element, ranks, batched_tokens=flight, states=STATES + self.drafted)
+        return Cache(element, ranks, batched_tokens=flight, drafted=self.drafted)
 
     def step_tokens(self, total: int) -> int:
         """Return max_num_batched_tokens as it will be on a GPU with `total` bytes."""

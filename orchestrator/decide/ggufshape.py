@@ -27,6 +27,7 @@ def from_gguf(info: Mapping[str, Any]) -> Shape:
         experts_used=whole(keys, "expert_used_count"),
         latent=latent + (whole(keys, "rope.dimension_count") or 64) if latent else 0,
         state=_gguf_state(keys),
+        states=2 if whole(keys, "full_attention_interval", "shortconv.l_cache") else 3,
         beside=min(count, 1024) if arch == "falcon-h1" else 0,
         vision=any(key.startswith("vision.") for key in keys),
         max_context=whole(keys, "context_length"),
@@ -58,6 +59,7 @@ def _gguf_layer(keys: Mapping[str, Any], arch: str, at: int, hidden: int, heads:
     if interval and (at + 1) % interval:
         return Layer("linear")
     window = whole(keys, "attention.sliding_window") if _gguf_slides(keys, arch, at) else 0
+    window += bool(window) and arch == "cohere2"            # it sees one token more
     shared = whole(keys, "attention.shared_kv_layers")      # the last ones, in Gemma 3n and 4
     if shared and at >= whole(keys, "block_count") - shared:
         return Layer("shared", count, 0, 0)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from orchestrator.decide.shapes import Layer, Shape
 
 BLOCK = 16      # tokens per block on CUDA; the CPU build takes 128
-STATES = 3      # of a linear layer per sequence: prefix caching keeps two and one checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Cache:
     block: int = BLOCK
     batched_tokens: int = 2048
     batches: int = 2    # in flight at once: vLLM schedules the next step while one runs, and frees blocks after it
-    states: int = STATES
+    drafted: int = 0    # speculative tokens: a state each beside those that a linear layer keeps
 
 
 def element_bytes(kv_dtype: str) -> float:
@@ -87,10 +86,10 @@ def sequence_bytes(shape: Shape, tokens: int, cache: Cache | None = None) -> int
         block = _block(kept, used, 0.0)
         return math.ceil(sum(blocks(one, tokens, used, block) * block * layer_token(one, used) for one in kept))
     pool = _pool(shape, used)
-    return math.ceil(sum(
-        count * pool.width * pool.page * (used.states if one.kind == "linear" else blocks(one, tokens, used, block))
-        for one, count, block in pool.groups
-    ))  # fmt: skip
+    states = shape.states + used.drafted
+    total = sum(count * (states if one.kind == "linear" else blocks(one, tokens, used, block))
+                for one, count, block in pool.groups)  # fmt: skip
+    return math.ceil(total * pool.width * pool.page)
 
 
 def null_block(shape: Shape, cache: Cache | None = None) -> int:

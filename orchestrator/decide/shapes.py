@@ -51,6 +51,7 @@ class Shape:
     experts_used: int = 0
     latent: int = 0             # MLA: kv_lora_rank + qk_rope_head_dim
     state: tuple[int, int] = (0, 0)     # convolution, recurrence
+    states: int = 3             # per sequence and linear layer: two, and a checkpoint of a prefill by Mamba 2
     beside: int = 0             # layers that keep a state beside their attention's cache (Falcon-H1, Zamba 2)
     tied: bool = False
     vision: bool = False
@@ -104,6 +105,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
         experts_used=whole(text, "num_experts_per_tok", "moe_topk", "top_k_experts"),
         latent=latent + whole(text, "qk_rope_head_dim") if latent else 0,
         state=state_parts(text, hidden),
+        states=2 if whole(text, "linear_num_value_heads", "conv_L_cache", "attn_layer_period") else 3,
         beside=_beside(text, kind, count),
         tied=bool(tied) if tied is not None else tied_by_default(kind),
         vision=any(isinstance(config.get(one), Mapping) for one in ("vision_config", "visual", "vision_tower")),
@@ -137,6 +139,7 @@ def _config_layer(text: Mapping[str, Any], kind: str, at: int, hidden: int, head
     if shared and at >= whole(text, "num_hidden_layers") - shared:
         return Layer("shared", kv, dim, dim)
     window = whole(text, "sliding_window", "sliding_window_size", "attention_window_size") if named == "sliding" else 0
+    window += bool(window) and kind == "cohere2"            # it sees one token more
     return Layer("sliding" if window else "full", kv, dim, whole(text, "v_head_dim") or dim, window)
 
 

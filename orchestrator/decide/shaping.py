@@ -68,7 +68,8 @@ def from_entry(entry: Entry, info: Mapping[str, Any] | None = None) -> Shape | N
         return None
     layers = tuple(_layer(entry, at) for at in range(one.layers))
     linear = any(layer.kind == "linear" for layer in layers)
-    return replace(bare, layers=layers, state=_state(entry, info or {}) if linear else (0, 0))
+    states = 2 if entry.architecture.startswith(("Qwen3", "Lfm2")) else 3
+    return replace(bare, layers=layers, state=_state(entry, info or {}) if linear else (0, 0), states=states)
 
 
 def _layer(entry: Entry, at: int) -> Layer:
@@ -79,7 +80,7 @@ def _layer(entry: Entry, at: int) -> Layer:
         # Which of them are full makes no difference to their sum.
         return Layer("full", heads, dim, dim) if at < pattern["full"] else Layer("linear")
     if "window" in pattern and every and (at + 1) % every:
-        return Layer("sliding", heads, dim, dim, pattern["window"])
+        return Layer("sliding", heads, dim, dim, pattern["window"] + entry.architecture.startswith("Cohere2"))
     return Layer("full", heads, wide, wide)
 
 

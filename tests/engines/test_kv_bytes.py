@@ -73,10 +73,8 @@ def test_pages_and_weights_equal_the_real_ones(cases: dict[str, Any], real: dict
                       batches=found["in_flight"] // found["batched_tokens"])  # fmt: skip
         paged = [one for one in found["layers"] if one["spec"] != "MambaSpec"]
         assert token_bytes(shape, cache) == sum(one["page"] / one["block"] for one in paged), name
-        states = len(paged) < len(found["layers"])
-        admitted = sequence_bytes(shape, found["max_model_len"], cache)
-        assert admitted >= max(found[layout][0] for layout in ("LBHNC", "BLHNC")), name
-        assert states or admitted == found["LBHNC"][0], name
+        admitted = max(found[layout][0] for layout in ("LBHNC", "BLHNC"))
+        assert sequence_bytes(shape, found["max_model_len"], cache) == admitted, name
         assert null_block(shape, cache) == found["LBHNC"][1], name
         assert all(one["page"] == state_bytes(shape) for one in found["layers"] if one not in paged), name
         counted = size(parameters(case["config"]), "bf16")
