@@ -65,7 +65,7 @@ def step_aside(spec: Spec, edit: Edit) -> Iterator[Step]:
     low = not any(edit.aside.values())
     move = "is at 0 % already" if low else f"{_percent(edit.aside)} -> 0 %"
     leaving = [model for model in routes if model not in spec.migrating()]
-    stays = f"; {', '.join(leaving)} stays there" if leaving else ""
+    stays = f"; {', '.join(leaving)} {'stays' if len(leaving) == 1 else 'stay'} there" if leaving else ""
     cause = f"{move}: Ollama answers while {are(containers)} changed{stays}"
     vectors = [model for model in routes if model in spec.routes and spec.routes[model].kind == "embedding"]
     note = f"meanwhile the vectors of {', '.join(vectors)} are Ollama's" if vectors else ""
