@@ -76,6 +76,8 @@ def test_a_session_header_is_the_conversation(spread: Bench) -> None:
             spread.post("/v1/chat/completions", one, headers={"X-Session-Id": session}).json()["from"] for one in body
         }
         assert len(found) == 1
+    unnamed = {spread.post("/v1/chat/completions", one, headers={"X-Session-Id": ""}).json()["from"] for one in body}
+    assert len(unnamed) > 1
 
 
 def test_the_adapter_is_told_the_replica_that_the_direct_path_takes(spread: Bench) -> None:

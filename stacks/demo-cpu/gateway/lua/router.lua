@@ -71,7 +71,8 @@ local function recognise(request, path)
     and direct.allowed(text, found, past)
   local several = state.replicas[known.engine]
   if not known.sticky and not several then return nil end
-  local key = ngx.var.http_x_session_id or choose.conversation(text, found)
+  local named = ngx.var.http_x_session_id
+  local key = named and named ~= '' and named or choose.conversation(text, found)
   if several then request.key = key end
   return known.sticky and key or nil
 end
