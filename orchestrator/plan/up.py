@@ -125,7 +125,8 @@ def _removed(spec: Spec, known: Deployed) -> str:
     left = {one for name in spec.engines for one in spec.replicas(name)}
     before = [one for name in known.spec.engines for one in known.spec.replicas(name)] if known.spec else []
     gone = [f"vllm-{one}" for one in before if one not in left]
-    return f"{', '.join(gone)}: migrate.yaml does not name {'it' if len(gone) == 1 else 'them'} any more" if gone else ""
+    it = "it" if len(gone) == 1 else "them"
+    return f"{', '.join(gone)}: migrate.yaml does not name {it} any more" if gone else ""
 
 
 def _gateway(spec: Spec, states: States) -> Iterator[Step]:
