@@ -72,8 +72,9 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
         written=written, force=wish.force, running=running,
     )  # fmt: skip
     if planned.spec is None:
-        console.answer(plan_report.stays(planned, facts), plan_report.stays_data(planned, facts))
-        return ExitCode.DONE
+        return _unwritten(console, wish, plan_report.stays(planned, facts), plan_report.stays_data(planned, facts))
+    if written is None and not planned.spec.migrating():
+        return _unwritten(console, wish, plan_report.nowhere(planned, facts), plan_report.stays_data(planned, facts))
     flagcheck.require(planned.spec, "the proposal")
     hub.require(planned.spec, facts, str(space.spec_path))
     _fits(planned, facts, space)
@@ -93,6 +94,14 @@ def _plan(console: Console, common: Common, sources: Sources, wish: Wish) -> int
         plan_report.save(shown, wish.out)
     console.answer(plan_report.report(shown), plan_report.data(shown))
     return ExitCode.CHANGES if wish.exit_code and steps.steps else ExitCode.DONE
+
+
+def _unwritten(console: Console, wish: Wish, report: str, data: dict[str, Any]) -> int:
+    """Answer without a stack: there is nothing that `up` could do."""
+    if wish.out:
+        console.emit(Happening(Kind.WARN, "plan", f"{wish.out} was not written: there is no plan to keep"))
+    console.answer(report, data)
+    return ExitCode.DONE
 
 
 def _fits(planned: Planned, facts: Facts, space: Workspace) -> None:

@@ -57,10 +57,27 @@ def stays(planned: Planned, facts: Facts) -> str:
     return "\n".join(lines)
 
 
+def nowhere(planned: Planned, facts: Facts) -> str:
+    """Return the report of a verdict to move where no model can: what was tried, and what would help."""
+    assert planned.spec is not None
+    people = readable(Report(
+        verdict=_headline(planned), why=_reasons(planned), where=(), vram=tuple(memory_lines(planned, facts)),
+        clients=(), time=("nothing is to be done",), back=("nothing was changed",),
+        stays=tuple(_left(planned.spec, planned)), next="as things are, every model stays on Ollama",
+        handover=tuple(line for one in planned.handover for line in handover_lines(one)),
+    ))  # fmt: skip
+    return "\n".join([*_seen(facts), "", people, "", *tuning_lines(planned.settings), "", "Nothing was written."])
+
+
 def stays_data(planned: Planned, facts: Facts) -> dict[str, Any]:
     """Return the same as JSON."""
     return {"stack": None, "dir": None, **decision(planned), **_world(facts),
-            "tuning": [dataclasses.asdict(one) for one in planned.settings]}  # fmt: skip
+            "tuning": [dataclasses.asdict(one) for one in planned.settings], **_left_data(planned)}  # fmt: skip
+
+
+def _left_data(planned: Planned) -> dict[str, Any]:
+    return {"stays": planned.proposal.stays if planned.proposal else {},
+            "handover": {one.model: dataclasses.asdict(one) for one in planned.handover}}  # fmt: skip
 
 
 def decision(planned: Planned) -> dict[str, Any]:
@@ -80,8 +97,7 @@ def report(shown: Shown) -> str:
     spec, planned, facts = shown.spec, shown.planned, shown.facts
     people = readable(Report(
         verdict=_headline(planned),
-        why=tuple(f"[{one.evidence}] {one.text}{f' -> {one.points}' if one.points else ''}"
-                  for one in planned.verdict.reasons),
+        why=_reasons(planned),
         where=(*_routes(spec, planned.proposal), *(f"on the Hub: {line}" for line in shown.hub)),
         vram=tuple(memory_lines(planned, facts)),
         clients=tuple(outlook.clients(spec, facts)),
@@ -130,6 +146,11 @@ def times(planned: Planned) -> list[eta.Eta]:
         for name, engine in planned.spec.engines.items()
     }
     return eta.estimate(planned.spec, eta.Known(sizes))
+
+
+def _reasons(planned: Planned) -> tuple[str, ...]:
+    return tuple(f"[{one.evidence}] {one.text}{f' -> {one.points}' if one.points else ''}"
+                 for one in planned.verdict.reasons)  # fmt: skip
 
 
 def _headline(planned: Planned) -> str:
@@ -184,7 +205,8 @@ def _seen(facts: Facts) -> list[str]:
 def _evidence(traffic: Traffic) -> list[str]:
     """Return what is known of the traffic and from where, with what its source says of itself."""
     known = {
-        "log": f"{traffic.requests} requests in {traffic.origin}, {traffic.begin} to {traffic.end}",
+        "log": f"{traffic.requests} requests in {traffic.origin}" + (
+            f", {traffic.begin} to {traffic.end}" if traffic.begin else ""),
         "watch": f"sampled at {traffic.origin}", "stated": f"as stated in {traffic.origin}, not measured",
     }.get(traffic.source, "no evidence")
     return [f"traffic: {known}", *(f"  {note}" for note in traffic.notes)]
@@ -213,8 +235,7 @@ def data(shown: Shown) -> dict[str, Any]:
         "routes": {model: route.model_dump(mode="json") for model, route in spec.routes.items()},
         "engines": {name: _engine(one.model_dump(mode="json")) for name, one in spec.engines.items()},
         "hub": list(shown.hub),
-        "stays": planned.proposal.stays if planned.proposal else {},
-        "handover": {one.model: dataclasses.asdict(one) for one in planned.handover},
+        **_left_data(planned),
         "memory": str(planned.sums).splitlines(),
         "eta": [dataclasses.asdict(one) for one in times(planned)],
         "plan": shown.steps.as_dict(),

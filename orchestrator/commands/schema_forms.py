@@ -38,15 +38,17 @@ def _said(text: str, inner: Schema | None = None, kind: str | list[str] = "strin
 
 def _plan() -> Schema:
     defs: dict[str, Schema] = {}
-    keys = {"schema": VERSION, **_where(), **_decision(defs), **_world(defs)}
+    left = {
+        "stays": _said("model to why it stays on Ollama", _mapping({"type": "string"})),
+        "handover": _said("model to what taking turns with Ollama would be", of(dict[str, Handover], defs)),
+    }
+    keys = {"schema": VERSION, **_where(), **_decision(defs), **_world(defs), **left}
     stays = {"tuning": _said("settings of today's Ollama", of(tuple[Setting, ...], defs))}
     written = {
         "compose_checked": _said("whether `docker compose config` accepted the files", kind="boolean"),
         "routes": _said("Ollama's name to its engine", _mapping(_spec_part(Route, defs))),
         "engines": _said("each vLLM as migrate.yaml has it, without its environment", _mapping(_engine(defs))),
         "hub": _said("each repository as it was seen", _TEXTS),
-        "stays": _said("model to why it stays on Ollama", _mapping({"type": "string"})),
-        "handover": _said("model to what taking turns with Ollama would be", of(dict[str, Handover], defs)),
         "memory": _said("the inequality of each GPU, by lines", _TEXTS),
         "eta": _said("how long each phase takes", of(tuple[Eta, ...], defs)),
         "plan": _said("the steps of `up`", of(Plan, defs)),
