@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GIN = re.compile(
@@ -145,15 +145,15 @@ def unpacked(line: str) -> str:
         told = json.loads(line)
     except (ValueError, RecursionError):
         return line
-    text = next((told[key] for key in _TEXTS if key in told), None) if isinstance(told, dict) else None
-    if isinstance(text, list):      # journald: bytes, as soon as there is a colour among them
-        text = bytes(one for one in text if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
-    if not isinstance(text, str):
+    said: Any = next((told[key] for key in _TEXTS if key in told), None) if isinstance(told, dict) else None
+    if isinstance(said, list):      # journald: bytes, as soon as there is a colour among them
+        said = bytes(one for one in said if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
+    if not isinstance(said, str):
         return line
     time = next((told[key] for key in _TIMES if told.get(key)), "")
     if isinstance(time, str) and time.isdecimal() and 15 <= len(time) <= 16:
         time = f"{time[:-6]}.{time[-6:]}"       # journald: microseconds
-    return f"{time} {text}"
+    return f"{time} {said}"
 
 
 def access(line: str) -> Access | str:
