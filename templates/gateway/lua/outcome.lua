@@ -4,7 +4,7 @@ local body = require 'body'
 
 local M = {}
 
-local find, sub = string.find, string.sub
+local byte, find, sub = string.byte, string.find, string.sub
 
 local HEAD = 64            -- bytes of an SSE line that tell what it is
 local LONGEST = 8388608    -- bytes of an NDJSON line that are kept to be read exactly
@@ -66,6 +66,13 @@ local function feed_lines(state, chunk)
   end
 end
 
+-- Whole frames of the usual kind tell nothing of how a stream ends: most chunks are passed over here.
+local function feed_sse(state, chunk)
+  if state.line == '' and byte(chunk, #chunk) == 10 and not find(chunk, '[DONE]', 1, true)
+    and not find(chunk, 'error', 1, true) and not find(chunk, 'event', 1, true) then return end
+  return feed_lines(state, chunk)
+end
+
 local function nothing() end
 
 -- `content_type` and `status` of the response; `generates` says that NDJSON must end with done:true.
@@ -74,7 +81,7 @@ function M.new(content_type, status, generates)
   content_type = (content_type or ''):lower()
   if status >= 400 then return state end
   if find(content_type, 'text/event-stream', 1, true) then
-    state.kind, state.limit, state.read, state.feed = 'sse', HEAD, sse_line, feed_lines
+    state.kind, state.limit, state.read, state.feed = 'sse', HEAD, sse_line, feed_sse
   elseif find(content_type, 'ndjson', 1, true) then
     state.kind, state.limit, state.read, state.feed = 'ndjson', LONGEST, ndjson_line, feed_lines
   end

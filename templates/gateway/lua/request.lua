@@ -2,12 +2,16 @@
 local M = {}
 
 local kept, last = {}, 0
+local born = ''
+
+-- Once per worker: what makes the ids of its requests differ from all others.
+function M.start() born = ('%x-%x-'):format(ngx.worker.pid(), ngx.now() * 1000) end
 
 function M.open()
   last = last + 1
   local request = { side = 'ollama', via = 'ollama', uri = ngx.var.uri, method = ngx.req.get_method() }
   kept[last] = request
-  request.id = ngx.var.request_id
+  request.id = born .. last
   ngx.var.gw_id = last
   ngx.ctx.request = request
   return request
