@@ -44,6 +44,15 @@ class MessagesAnswer:
             text += self._delta("text", "text_delta", content)
         return text + "".join(self._use(call) for call in calls)
 
+    def word(self, said: str) -> str | None:
+        """Return the event of an increment that is content alone, inside a block of text that is open."""
+        if self._open != "text":
+            return None
+        return (
+            f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},'
+            f'"delta":{{"type":"text_delta","text":"{said}"}}}}\n\n'
+        )
+
     def end(self, tally: Tally) -> str:
         """Return the end of the open block, the reason and the counts."""
         text = self._begin() + self._close()

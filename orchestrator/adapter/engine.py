@@ -19,6 +19,7 @@ from orchestrator.adapter.wire import JSON
 IDLE_S = 3.0
 CONNECT_S = 5.0
 END_S = 0.5
+READ_BYTES = 2**15
 _HEADERS = {"Content-Type": "application/json"}
 
 
@@ -48,6 +49,7 @@ class Engines:
         try:
             if response.status != 200:
                 raise fault_of(response.status, await _read(response))
+            _read_small(response)
             yield response
         finally:
             response.close()
@@ -78,6 +80,13 @@ async def _read(response: aiohttp.ClientResponse) -> Any:
 
 def _unreachable(error: Exception) -> EngineFault:
     return EngineFault(502, f"the engine does not answer: {type(error).__name__}")
+
+
+def _read_small(response: aiohttp.ClientResponse) -> None:
+    """Make asyncio read with a small buffer: its 256 KiB come from the kernel and go back for every word."""
+    transport = response.connection.transport if response.connection else None
+    if isinstance(getattr(transport, "max_size", None), int):
+        transport.max_size = READ_BYTES  # type: ignore[union-attr]
 
 
 async def finish(response: aiohttp.ClientResponse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator
 from typing import Protocol
@@ -10,10 +11,11 @@ from orchestrator.adapter import engine, pieces
 from orchestrator.adapter.ask import Ask
 from orchestrator.adapter.overflow import corrected
 from orchestrator.adapter.pieces import Call, CallCollector, Piece, Tally
+from orchestrator.adapter.quick import Shape, learn
 from orchestrator.adapter.refusals import EngineFault
 from orchestrator.adapter.sse import EventParser
 from orchestrator.adapter.stops import StopScanner
-from orchestrator.adapter.wire import JSON
+from orchestrator.adapter.wire import JSON, escaped
 
 _DONE = b"[DONE]"
 CORRECTIONS = 2
@@ -26,6 +28,9 @@ class Answer(Protocol):
     whole_type: str
 
     def piece(self, content: str, thinking: str, calls: list[Call], logprobs: list[JSON]) -> str: ...
+    def word(self, said: str) -> str | None:
+        """Return a piece that is content alone, given as JSON writes it; None when `piece` must say it."""
+
     def end(self, tally: Tally) -> str: ...
     def whole(self, tally: Tally) -> str: ...
     def error(self, message: str) -> str: ...
@@ -42,6 +47,8 @@ class Translator:
         self._calls = CallCollector()
         self._scan = StopScanner(question.scan)
         self._scan_thoughts = StopScanner(question.scan)
+        self._quick = not question.scan
+        self._shape: Shape | None = None
         self.done = False
         self.heard_all = False  # the engine has said its last word: its connection can be used again
         self.fault: EngineFault | None = None
@@ -50,17 +57,38 @@ class Translator:
         """Return what these bytes add; an error frame ends it and is left in `fault`."""
         out: list[str] = []
         for event in self._parser.feed(chunk):
+            if self._shape and (text := self._word(self._shape, event, now)) is not None:
+                out.append(text)
+                continue
             if event == _DONE:
                 self.heard_all = True
                 out.append(self._close())
                 break
             try:
-                out.append(self._piece(pieces.parse(event), now))
+                piece = pieces.parse(event)
+                out.append(self._piece(piece, now))
+                if self._quick:
+                    self._shape = learn(event, piece) or self._shape
             except EngineFault as fault:
                 self.fault = fault
             if self.done or self.fault:
                 break
         return "".join(out)
+
+    def _word(self, shape: Shape, event: bytes, now: int) -> str | None:
+        """Return what an event adds that is one word and nothing else; None when it must be parsed."""
+        found = shape.word(event)
+        if not found or not found[0] or self._calls.open:
+            return None
+        said, number = found
+        text: str | None = ""
+        if self._keep:
+            self._tally.texts.append(json.loads(f'"{said}"') if "\\" in said else said)
+        else:
+            text = self._answer.word(escaped(said))
+        if text is not None:
+            self._tally.word(now, number)
+        return text
 
     def expect_done(self) -> None:
         """Raise EngineFault when the engine reported one or its stream ended before its answer did."""

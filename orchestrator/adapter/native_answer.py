@@ -21,11 +21,18 @@ class NativeAnswer:
         self._chat = chat
         self._clock = clock
         self._context = context
+        self._before = f'{{"model":{self._model},"created_at":"'
+        self._between = '","message":{"role":"assistant","content":"' if chat else '","response":"'
+        self._after = '"},"done":false}\n' if chat else '","done":false}\n'
 
     def piece(self, content: str, thinking: str, calls: list[Call], logprobs: list[JSON]) -> str:
         """Return the line of one increment."""
         more = f',"logprobs":{dumps(_logprobs(logprobs))}' if logprobs else ""
         return self._line(content, thinking, calls, f'"done":false{more}')
+
+    def word(self, said: str) -> str:
+        """Return the line of an increment that is content alone, given as JSON writes it."""
+        return f"{self._before}{timestamp(self._clock())}{self._between}{said}{self._after}"
 
     def end(self, tally: Tally) -> str:
         """Return the last line: why it ended, how much and how long."""

@@ -45,6 +45,11 @@ class Piece:
     def says_something(self) -> bool:
         return bool(self.content or self.thinking or self.calls or self.logprobs)
 
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether it says content alone: numbers of tokens may be with it."""
+        return not (self.thinking or self.calls or self.logprobs or self.finish or self.usage or self.prompt_ids)
+
 
 def parse(event: bytes) -> Piece:
     """Return the piece of one event; raises EngineFault for an error frame or one that cannot be read."""
@@ -115,6 +120,10 @@ class CallCollector:
         self._open: Call | None = None
         self.finished: list[Call] = []
 
+    @property
+    def open(self) -> bool:
+        return self._open is not None
+
     def feed(self, parts: list[JSON]) -> list[Call]:
         """Return the calls that these parts finish."""
         done: list[Call] = []
@@ -166,6 +175,14 @@ class Tally:
         self.prompt_ids = self.prompt_ids or piece.prompt_ids
         if piece.token_ids:
             self.token_ids += piece.token_ids
+
+    def word(self, now: int, number: int | None) -> None:
+        """Count a piece that is one word and nothing else."""
+        self.first = self.first or now
+        self.last = now
+        self.pieces += 1
+        if number is not None:
+            self.token_ids.append(number)
 
     def keep(self, content: str, thinking: str, calls: list[Call], logprobs: list[JSON]) -> None:
         """Remember what a single, whole answer will contain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from typing import Any
@@ -43,6 +44,19 @@ class ResponsesAnswer:
         if calls:
             text += self._stop_thinking()
         return text + "".join(self._call(call, at) for at, call in enumerate(calls))
+
+    def word(self, said: str) -> str | None:
+        """Return the event of an increment that is content alone, inside a message that is open."""
+        if not self._said or self._calls or self._thinking:
+            return None
+        self._said.append(json.loads(f'"{said}"') if "\\" in said else said)
+        kind = "response.output_text.delta"
+        text = (
+            f'event: {kind}\ndata: {{"content_index":0,"delta":"{said}","item_id":"{self._item}","logprobs":[],'
+            f'"output_index":{self._output},"sequence_number":{self._sequence},"type":"{kind}"}}\n\n'
+        )
+        self._sequence += 1
+        return text
 
     def end(self, tally: Tally) -> str:
         """Return the end of what is open and the whole response."""

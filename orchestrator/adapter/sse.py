@@ -16,6 +16,8 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of the events that this chunk finishes."""
+        if not self._rest and not self._data and (whole := _whole(chunk)):
+            return whole
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         events: list[bytes] = []
         for raw in lines:
@@ -28,3 +30,11 @@ class EventParser:
                 value = line[5:]
                 self._data.append(value[1:] if value.startswith(b" ") else value)
         return events
+
+
+def _whole(chunk: bytes) -> list[bytes] | None:
+    """Return the events of a chunk that holds whole ones with one line of data each: nearly every chunk does."""
+    if not chunk.startswith(b"data: ") or not chunk.endswith(b"\n\n") or b"\r" in chunk:
+        return None
+    events = chunk[6:-2].split(b"\n\ndata: ")
+    return events if chunk.count(b"\n") == 2 * len(events) else None

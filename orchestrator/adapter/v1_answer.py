@@ -7,6 +7,7 @@ from orchestrator.adapter.refusals import v1_error
 from orchestrator.adapter.wire import JSON, dumps
 
 FINGERPRINT = "fp_ollama"
+_HOLE = "\ue000hole\ue000"
 
 
 class ChatAnswer:
@@ -21,6 +22,8 @@ class ChatAnswer:
         self._open = dumps(self._head)[:-1]
         self._usage = usage
         self._begun = False
+        self._before = f'data: {self._open},"choices":[{{"index":0,"delta":{{"content":"'
+        self._after = '"},"finish_reason":null}]}\n\n'
 
     def piece(self, content: str, thinking: str, calls: list[Call], logprobs: list[JSON]) -> str:
         """Return the event of one increment; the first carries the role."""
@@ -32,6 +35,10 @@ class ChatAnswer:
         extra = f',"logprobs":{dumps({"content": logprobs})}' if logprobs else ""
         delta = f'{{{role}"content":{dumps(content)}{more}}}'
         return f'data: {self._open},"choices":[{{"index":0,"delta":{delta},"finish_reason":null{extra}}}]}}\n\n'
+
+    def word(self, said: str) -> str | None:
+        """Return the event of an increment that is content alone; the first one carries the role."""
+        return f"{self._before}{said}{self._after}" if self._begun else None
 
     def end(self, tally: Tally) -> str:
         """Return the finish chunk, the usage when it was asked for, and the terminator."""
@@ -69,11 +76,16 @@ class TextAnswer:
         self._base: JSON = {"id": f"cmpl-{number}", "object": "text_completion", "created": created}
         self._tail: JSON = {"model": name, "system_fingerprint": FINGERPRINT}
         self._usage = usage
+        self._before, self._after = self.piece(_HOLE, "", [], []).split(_HOLE, 1)
 
     def piece(self, content: str, thinking: str, calls: list[Call], logprobs: list[JSON]) -> str:
         """Return the event of one increment; thoughts, calls and logprobs have no place here."""
         del thinking, calls, logprobs
         return self._event([{"text": content, "index": 0, "finish_reason": None}], _NOTHING)
+
+    def word(self, said: str) -> str:
+        """Return the event of an increment that is content alone, given as JSON writes it."""
+        return f"{self._before}{said}{self._after}"
 
     def end(self, tally: Tally) -> str:
         """Return the finish chunk, the usage when it was asked for, and the terminator."""

@@ -258,7 +258,9 @@ def test_calls_in_responses() -> None:
 @pytest.mark.parametrize("make", [lambda: MessagesAnswer("m", 1), lambda: ResponsesAnswer("m", {}, 5)])
 def test_wherever_the_engines_bytes_are_cut_the_words_are_the_same(make: Any) -> None:
     words = ["grün ", "🙂", " end"]
-    data = b"".join(b"data: " + json.dumps(delta(content=word), ensure_ascii=False).encode() + b"\n\n" for word in words)
+    data = b"".join(
+        b"data: " + json.dumps(delta(content=word), ensure_ascii=False).encode() + b"\n\n" for word in words
+    )
     data += b"data: " + json.dumps(delta("stop")).encode() + b"\n\ndata: [DONE]\n\n"
     for cut in range(len(data)):
         translator = Translator(Ask(ROUTE, "m", CHAT, {}, stream=True), make(), Tally(started=0))
