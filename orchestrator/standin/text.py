@@ -49,6 +49,15 @@ def render(messages: list[dict[str, Any]], tools: Any = None) -> str:
     return "".join(lines) + "<|assistant|>"
 
 
+def asked_tool(messages: list[dict[str, Any]], tools: Any) -> dict[str, Any] | None:
+    """Return the function that the pretended model calls: the first one that the user's last message names."""
+    if not messages or messages[-1].get("role") != "user" or not isinstance(tools, list):
+        return None
+    said = re.findall(r"\w+", plain(messages[-1].get("content")))
+    functions = [tool.get("function") for tool in tools if isinstance(tool, dict)]
+    return next((one for one in functions if isinstance(one, dict) and one.get("name") in said), None)
+
+
 def prompt_tokens(rendered: str) -> int:
     """Count a rendered prompt's tokens; each marker of a turn is one."""
     plain_text, markers = re.subn(r"<\|\w*\|>", "", rendered)

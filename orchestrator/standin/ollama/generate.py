@@ -163,7 +163,12 @@ def planned(ask: Ask) -> tuple[list[Piece], bool]:
     """Return all tokens of the pretended answer, and whether it ends by itself within the limit."""
     rng = text.source(ask.prompt, seed=ask.options.get("seed"), greedy=ask.greedy)
     pieces = [Piece(t, True, t) for t in text.thoughts(ask.prompt)] if ask.think else []
-    words = grammar.pieces(grammar.sample(ask.format, rng)) if ask.format else list(text.answer(rng))
+    wanted = text.asked_tool(ask.messages, ask.tools)
+    if wanted and not ask.format:
+        arguments = grammar.sample(wanted.get("parameters"), rng)
+        words = grammar.pieces(f'{{"name": {json.dumps(wanted["name"])}, "parameters": {arguments}}}')
+    else:
+        words = grammar.pieces(grammar.sample(ask.format, rng)) if ask.format else list(text.answer(rng))
     pieces += [Piece(w, False, w) for w in words]
     if ask.limit is not None and len(pieces) >= ask.limit:
         return pieces[: ask.limit], len(pieces) == ask.limit and bool(ask.format)

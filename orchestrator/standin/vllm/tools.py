@@ -1,4 +1,4 @@
-"""Tool calls: when they are refused, and what a forced one looks like."""
+"""Tool calls: when they are refused, and what one looks like."""
 
 from __future__ import annotations
 
@@ -38,14 +38,19 @@ def names(tools: list[Json]) -> list[str]:
 
 
 def forced(value: Json, prompt: str) -> Json | None:
-    """Return the call {name, arguments} that a request forces, or None."""
+    """Return the call {name, arguments} that a request forces or its last message asks for, or None."""
     choice, tools = value.get("tool_choice"), value.get("tools")
-    if not tools or choice in (None, "none", "auto"):
+    if not tools or choice == "none":
         return None
-    wanted = choice["function"]["name"] if isinstance(choice, dict) else names(tools)[0]
-    function = next(t["function"] for t in tools if t["function"]["name"] == wanted)
+    if choice in (None, "auto"):
+        function = text.asked_tool(value["messages"], tools)
+    else:
+        wanted = choice["function"]["name"] if isinstance(choice, dict) else names(tools)[0]
+        function = next(t["function"] for t in tools if t["function"]["name"] == wanted)
+    if function is None:
+        return None
     rng: random.Random = text.source(prompt, seed=None, greedy=True)
-    return {"name": wanted, "arguments": grammar.sample(function.get("parameters"), rng)}
+    return {"name": function["name"], "arguments": grammar.sample(function.get("parameters"), rng)}
 
 
 def opening(call: Json) -> str:
