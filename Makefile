@@ -20,7 +20,7 @@ demo: venv ## a whole migration under load (ENGINE=vllm: with the real vLLM; PRO
 
 test: lint ## lint and all tests but the long ones, on a real Docker Engine and a real vLLM
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not docker and not clients and not full"
-	@$(PY) -m pytest -q -m "not full" tests/clients
+	@$(PY) -m pytest -q -m "not docker and not full" tests/clients
 	@$(RUN) sh -c '$(PY) tools/build_images.py demo vllm && \
 	  { $(PY) -m pytest -q -m "staged and not full" & beside=$$!; \
 	    $(PY) -m pytest -q -m "docker and not staged and not alone and not full"; rest=$$?; \

@@ -28,11 +28,17 @@ def servers() -> Any:
 
 
 @pytest.fixture(scope="session")
-def drive() -> Callable[..., Any]:
-    """Run `drive("litellm", value)`: the driver of that name, which gets the value; returns what it answers."""
+def home() -> Path:
+    """The environment of the client libraries: bin/python, bin/node, node_modules."""
     made = subprocess.run([ROOT / "tools" / "clients"], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    python = made.stdout.strip()
+    return Path(made.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def drive(home: Path) -> Callable[..., Any]:
+    """Run `drive("litellm", value)`: the driver of that name, which gets the value; returns what it answers."""
+    python = home / "bin" / "python"
 
     def run(name: str, value: Any, **environment: str) -> Any:
         plain = {key: text for key, text in os.environ.items() if not key.lower().endswith("_proxy")}
