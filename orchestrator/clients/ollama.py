@@ -62,6 +62,10 @@ class Running:
     expires_at: str
 
 
+class Refused(MigrateError):
+    """Ollama is there and answered, with an error of its own."""
+
+
 class Ollama:
     """Synchronous; every method raises MigrateError with the server's own words and a next step."""
 
@@ -157,11 +161,11 @@ class Ollama:
             return self._guarded(response, said)
         if response.status_code == httpx.codes.NOT_FOUND and body and "model" in body:
             hint = f"See what is installed with `ollama list`, or get it with `ollama pull {body['model']}`."
-            return MigrateError(f"Ollama at {self.base_url} has no model {body['model']}", hint=hint, evidence=said)
+            return Refused(f"Ollama at {self.base_url} has no model {body['model']}", hint=hint, evidence=said)
         if response.status_code == httpx.codes.NOT_FOUND:
             hint = "Is something else listening there? Give the address of the Ollama server with --ollama URL."
             return MigrateError(f"{self.base_url}{path} is unknown to the server there", hint=hint, evidence=said)
-        return MigrateError(f"Ollama answered {response.status_code} to {path}", evidence=said)
+        return Refused(f"Ollama answered {response.status_code} to {path}", evidence=said)
 
     def _guarded(self, response: httpx.Response, said: str) -> Guarded:
         server = response.headers.get("server", "")

@@ -102,6 +102,8 @@ def sorted_out(
         mapping = mappings[model.name]
         if wanted is not None and canonical(model.name) not in wanted:
             stays[model.name] = "not asked for"
+        elif model.details.get("unreadable"):
+            stays[model.name] = f"Ollama cannot read it: {model.details['unreadable']}"
         elif mapping.stays:
             hint = f"; perhaps {', '.join(mapping.candidates)}" if mapping.candidates else ""
             stays[model.name] = "; ".join(mapping.reasons) + hint

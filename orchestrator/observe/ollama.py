@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from orchestrator.clients.ollama import Guarded, Ollama, Tag
+from orchestrator.clients.ollama import Guarded, Ollama, Refused, Tag
 from orchestrator.errors import MigrateError
 from orchestrator.facts import Loaded, Model, OllamaContainer, OllamaFacts
 
@@ -63,7 +63,11 @@ def _model(ollama: Ollama, tag: Tag) -> Model:
     details = tag.details
     if tag.remote_host:
         return Model(name=tag.name, size=tag.size, digest=tag.digest, remote_host=tag.remote_host)
-    shown = ollama.show(tag.name)
+    try:
+        shown = ollama.show(tag.name)
+    except Refused as error:        # a damaged one: what is known of the others still counts
+        said = error.evidence or error.message
+        return Model(name=tag.name, size=tag.size, digest=tag.digest, details={**details, "unreadable": said[:200]})
     told = directives(shown.modelfile)
     return Model(
         name=tag.name,
