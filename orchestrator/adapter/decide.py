@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from orchestrator.adapter.wire import JSON
 
@@ -18,6 +18,7 @@ class Engine:
     kind: str = "generate"
     start_s: float = 0.0  # how long it may take to start
     replicas: tuple[str, ...] = ()  # of an engine that has several
+    urls: Mapping[str, str] = field(default_factory=dict)   # of each target, where its signs of life are asked for
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ class Release:
 
 @dataclass(frozen=True)
 class TakeOut:
-    """Keep requests from a replica for so many seconds; 0 lets it come back."""
+    """Keep requests from a replica, or from an engine that has none, for so many seconds; 0 lets it come back."""
 
     replica: str
     seconds: float
@@ -58,11 +59,15 @@ OUT_S = 120.0
 
 @dataclass(frozen=True)
 class Health:
-    """Probes of an engine that failed in a row, what the last one said, and whether any was ever answered."""
+    """Probes of an engine that failed in a row, what the last one said, and whether any was ever answered.
+
+    `silent`: it gave no sign of life, and no probe has been answered since.
+    """
 
     failures: int = 0
     reason: str = ""
     answered: bool = False
+    silent: bool = False
 
     def after(self, reason: str | None, *, starting: bool = False) -> Health:
         """Return the health after one more probe; None means that it was answered.
@@ -71,7 +76,11 @@ class Health:
         """
         if reason is None:
             return Health(answered=True)
-        return Health(self.failures + (not starting), reason, self.answered)
+        return replace(self, failures=self.failures + (not starting), reason=reason)
+
+    def gone_silent(self, reason: str) -> Health:
+        """Return the health of one that says nothing any more: only a token proves the contrary."""
+        return replace(self, reason=reason, silent=True)
 
 
 def in_use(engine: Engine, status: JSON) -> bool:
@@ -90,37 +99,41 @@ def decide(
 ) -> list[Action]:
     """Return what to do: routes of engines that failed too often go to 0, an expired lease falls back.
 
-    One replica of several that fails is taken out instead: the others have room for what it had.
+    One replica of several that fails is taken out instead: the others have room for what it had. So is an engine
+    that says nothing, until a token comes: that costs nothing when it was wrong, while a weight stays low until
+    somebody raises it. An engine of embeddings is only ever taken out: vectors of two engines do not mix.
 
     `now` and the lease's `expires` are epoch seconds. No weight that is returned is above the current one.
     """
     weights = weights_of(status)
     actions: list[Action] = []
-    replicas: list[Action] = []
+    out: list[Action] = []
     for engine in engines:
         seen = [health.get(target, Health()) for target in engine.targets]
         down = {route: 0.0 for route in engine.routes if weights.get(route, 0.0) > 0}
-        if down and all(one.failures >= threshold for one in seen):
+        if down and engine.kind != "embedding" and all(one.failures >= threshold for one in seen):
             best = min(seen, key=lambda one: one.failures)
             where = f" on each of {len(seen)} replicas" if engine.replicas else ""
             actions.append(Lower(down, f"{best.failures} probes failed{where}: {best.reason}", engine.name))
             weights |= down
         elif down:
-            replicas += _replicas(engine, status, health, threshold)
-    return actions + _expired(status.get("lease"), weights, now) + replicas
+            out += circuits(engine, status, health, threshold)
+    return actions + _expired(status.get("lease"), weights, now) + out
 
 
-def _replicas(engine: Engine, status: JSON, health: Mapping[str, Health], threshold: int) -> list[Action]:
-    """Take out the replicas that failed too often, again before their time is up; let those back that answer."""
-    known = (status.get("replicas") or {}).get(engine.name) or {}
+def circuits(engine: Engine, status: JSON, health: Mapping[str, Health], threshold: int) -> list[Action]:
+    """Take out those that failed too often or are silent, again before their time is up; let back those that answer."""
+    known = (status.get("replicas") or {}).get(engine.name) if engine.replicas else status.get("circuits")
     actions: list[Action] = []
-    for replica in engine.replicas:
-        now, seen = known.get(replica) or {}, health.get(replica, Health())
+    for target in engine.targets:
+        now, seen = (known or {}).get(target) or {}, health.get(target, Health())
         left = float(now.get("out") or 0) if now.get("by") == "guard" else 0.0
-        if seen.failures >= threshold and left < OUT_S / 2:
-            actions.append(TakeOut(replica, OUT_S, f"{seen.failures} probes failed: {seen.reason}"))
+        if seen.silent or seen.failures >= threshold:
+            if left < OUT_S / 2:
+                failed = f"{seen.failures} probes failed: " if seen.failures else ""
+                actions.append(TakeOut(target, OUT_S, failed + seen.reason))
         elif seen.answered and not seen.failures and left:
-            actions.append(TakeOut(replica, 0.0, "it answers"))
+            actions.append(TakeOut(target, 0.0, "it answers"))
     return actions
 
 

@@ -14,13 +14,27 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from orchestrator.adapter.decide import Action, Engine, Health, Lower, Release, TakeOut, decide, in_use, weights_of
+from orchestrator.adapter.decide import (
+    Action,
+    Engine,
+    Health,
+    Lower,
+    Release,
+    TakeOut,
+    circuits,
+    decide,
+    in_use,
+    weights_of,
+)
+from orchestrator.adapter.pulse import Lag, Pulse
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.watched import Watched
 from orchestrator.adapter.wire import JSON
@@ -43,6 +57,8 @@ class Settings:
     interval_s: float = 5.0
     timeout_s: float = 20.0
     failures: int = 2
+    pulse_s: float = 1.0
+    pulse_timeout_s: float = 1.5
 
 
 def load(path: Path) -> Settings:
@@ -53,11 +69,13 @@ def load(path: Path) -> Settings:
             Engine(
                 name, entry["model"], tuple(entry["routes"]), entry.get("kind", "generate"),
                 float(entry.get("start_s", 0.0)), tuple(map(str, entry.get("replicas", ()))),
+                {str(target): str(url).rstrip("/") for target, url in entry.get("urls", {}).items()},
             )
             for name, entry in data["engines"].items()
         )
         token = Path(data["token_file"]).read_text().strip()
-        known = {key: data[key] for key in ("interval_s", "timeout_s", "failures") if key in data}
+        numbers = ("interval_s", "timeout_s", "failures", "pulse_s", "pulse_timeout_s")
+        known = {key: data[key] for key in numbers if key in data}
         return Settings(data["gateway"].rstrip("/"), token, engines, **known)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"guard configuration {path}: {type(error).__name__}: {error}") from error
@@ -76,6 +94,8 @@ class Guard:
         self.health: dict[str, Health] = {one: Health() for engine in settings.engines for one in engine.targets}
         self._lost = ""
         self._probes: dict[str, asyncio.Task[None]] = {}
+        self._lag = Lag()
+        self._pulses: dict[Pulse, asyncio.Task[None]] = {}
 
     def follow(self, settings: Settings) -> None:
         """Go on with other settings; what is known of an engine stays known."""
@@ -83,6 +103,44 @@ class Guard:
         for engine in settings.engines:
             for target in engine.targets:
                 self.health.setdefault(target, Health())
+        self._listen(settings)
+
+    def _listen(self, settings: Settings) -> None:
+        """Listen for the pulses of these engines, and of no others."""
+        wanted = {
+            Pulse(target, url, settings.pulse_s, settings.pulse_timeout_s, settings.failures)
+            for engine in settings.engines for target, url in engine.urls.items()
+        }
+        for old in self._pulses.keys() - wanted:
+            self._pulses.pop(old).cancel()
+        if wanted and not self._lag.watched:
+            self._lag.watch()
+        for new in wanted - self._pulses.keys():
+            silent = partial(self._silent, new.target)
+            self._pulses[new] = asyncio.create_task(new.follow(self._session, self._lag, silent))
+
+    async def _silent(self, target: str, seconds: float) -> None:
+        """Keep requests from a target that has said nothing for so long, if it has traffic."""
+        engine = next(one for one in self._settings.engines if target in one.urls)
+        try:
+            status = await self._door("GET", "/control/status")
+            if not in_use(engine, status):
+                return
+            if not self.health[target].silent:
+                log(event="pulse", engine=target, ok=False, silent_s=round(seconds, 1))
+            self.health[target] = self.health[target].gone_silent(f"no sign of life for {seconds:.0f} s")
+            for action in circuits(engine, status, self.health, self._settings.failures):
+                await self._do(action, status)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return      # the rounds say what is wrong with the gateway
+
+    async def close(self) -> None:
+        """Stop listening and probing."""
+        self._lag.close()
+        tasks = [*self._pulses.values(), *self._probes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def round(self) -> None:
         """Look once and act. A gateway that does not answer is said once and tried again."""
@@ -207,19 +265,26 @@ class Guard:
 
 async def run(watched: Watched[Settings], state: Path, stop: asyncio.Event) -> None:
     """Look and act every interval until told to stop; `state` shows that the loop is alive."""
-    async with aiohttp.ClientSession() as session:
+    # An engine that was created anew has another address.
+    connector = aiohttp.TCPConnector(ttl_dns_cache=1)
+    async with aiohttp.ClientSession(connector=connector) as session:
         guard = Guard(watched.current, session)
-        while not stop.is_set():
-            settings = watched.check()
-            guard.follow(settings)
-            await guard.round()
-            targets = [target for one in settings.engines for target in one.targets]
-            failing = {one: guard.health[one].reason for one in targets if guard.health[one].failures}
-            write_state(state, {"at": time.time(), "failing": failing, "every_s": settings.interval_s})
-            try:
-                await asyncio.wait_for(stop.wait(), settings.interval_s)
-            except TimeoutError:
-                continue
+        try:
+            await _rounds(guard, watched, state, stop)
+        finally:
+            await guard.close()
+
+
+async def _rounds(guard: Guard, watched: Watched[Settings], state: Path, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        settings = watched.check()
+        guard.follow(settings)
+        await guard.round()
+        targets = [target for one in settings.engines for target in one.targets]
+        failing = {one: guard.health[one].reason for one in targets if guard.health[one].reason}
+        write_state(state, {"at": time.time(), "failing": failing, "every_s": settings.interval_s})
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), settings.interval_s)
 
 
 def write_state(path: Path, data: JSON) -> None:

@@ -96,6 +96,7 @@ def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, A
             "direct": plays_direct(spec, name, facts),
             "kind": route.kind,
             "failover": route.kind != "embedding",
+            "sticky": spec.gateway.sticky if route.sticky is None else route.sticky,
         }
         for name, route in spec.migrating().items()
     }
@@ -156,6 +157,7 @@ def guard(spec: Spec) -> dict[str, Any]:
             "kind": "embedding" if engine.task == "embed" else "generate",
             "start_s": round(engine.start_timeout),
             **({"replicas": list(spec.replicas(name))} if engine.replicas > 1 else {}),
+            "urls": {one: f"http://{engine_host(spec, one)}" for one in spec.replicas(name)},
         }
     return {
         "gateway": f"http://{host(spec, 'gateway')}:9180",
@@ -163,6 +165,8 @@ def guard(spec: Spec) -> dict[str, Any]:
         "interval_s": 5,
         "timeout_s": 20,
         "failures": 2,
+        "pulse_s": 1,
+        "pulse_timeout_s": 1.5,
         "engines": engines,
     }
 

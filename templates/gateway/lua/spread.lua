@@ -57,7 +57,8 @@ function M.failed(request)
   return true
 end
 
--- The guard's word: nothing goes to this replica for so many seconds; 0 lets it come back now, all forgiven.
+-- The guard's word: nothing goes to this engine or replica for so many seconds; 0 lets it come back now, all
+-- forgiven.
 function M.take_out(name, seconds)
   if seconds > 0 then return shared:set('away' .. name, GUARD, seconds) end
   shared:delete('failed' .. name)
@@ -65,12 +66,14 @@ function M.take_out(name, seconds)
   return true
 end
 
--- True for a replica that is one of several.
-function M.known(name)
-  for _, peers in pairs(state.replicas) do
-    if peers.is[name] then return true end
+-- {engine = {out = seconds left, by}} of those that the guard keeps requests from, or the gateway for a moment.
+function M.circuits()
+  local all = {}
+  for engine in pairs(state.engines) do
+    local by = shared:get('away' .. engine)
+    if by then all[engine] = { out = math.max(0, shared:ttl('away' .. engine) or 0), by = by } end
   end
-  return false
+  return all
 end
 
 -- {engine = {replica = {out = seconds left, by, failing, failed_lately, failed, live, counts}}}; `failed` counts

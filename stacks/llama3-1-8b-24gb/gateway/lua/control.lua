@@ -89,12 +89,12 @@ local function set_hold()
   answer(200, { on = asked.on })
 end
 
--- 0 seconds let the replica come back. One engine alone is no replica: that is what weights are for.
+-- Of one replica, or of an engine that has none: its requests go elsewhere. 0 seconds let it come back.
 local function take_out()
   local asked = payload()
   local seconds = asked and tonumber(asked.seconds)
-  if not seconds or seconds < 0 or seconds > OUT_MOST or not spread.known(asked.replica) then
-    return answer(400, { error = 'replica: one of several, and seconds: from 0 to ' .. OUT_MOST .. ' are needed' })
+  if not seconds or seconds < 0 or seconds > OUT_MOST or not state.engines[asked.replica or ''] then
+    return answer(400, { error = 'replica: an engine or one of its replicas, and seconds: from 0 to ' .. OUT_MOST .. ' are needed' })
   end
   local kept, why = spread.take_out(asked.replica, seconds)
   if not kept then return answer(500, { error = tostring(why) }) end
@@ -112,7 +112,7 @@ local function status()
     by = now.by or cjson.null, changed = now.changed or cjson.null,
     hold = { on = held, ['until'] = held and hold or cjson.null, waiting = shared:get('held') or 0 },
     lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
-    replicas = spread.status(),
+    replicas = spread.status(), circuits = spread.circuits(),
   })
 end
 

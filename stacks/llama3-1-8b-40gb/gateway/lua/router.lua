@@ -93,7 +93,8 @@ local function place(request, engine)
   if not peers then return nil, shared:get('away' .. engine) end
   local named = request.forced and ngx.var.http_x_migrate_replica
   if named and peers.is[named] then return named end
-  return spread.choose(request, peers)
+  local name, away = spread.choose(request, peers)
+  return name, away and shared:get('away' .. name)
 end
 
 local function to_vllm(request)
@@ -110,6 +111,8 @@ local function to_vllm(request)
   ngx.var.gw_engine = replica or request.engine
   if request.via == 'adapter' then ngx.var.gw_route = request.route end
   if guarded then return ngx.exec('@' .. request.via) end
+  -- Nobody else may answer for one that hangs: its clients are told so at once.
+  if away == 'guard' and not request.forced then return ngx.exec('@unavailable') end
   -- An answer is only looked at before it is sent on where another could replace it.
   local more = replica and not request.forced and spread.other(request, state.replicas[route.engine])
   return ngx.exec('@' .. request.via .. (more and '_spread' or '_only'))
@@ -177,7 +180,7 @@ function M.fall_back()
   ask_another(request, '')
   local status = tostring(ngx.var.upstream_status):match('(%d+)%s*$')
   if not request.replica and status == '504' and tostring(ngx.var.upstream_connect_time):match('%-%s*$') then
-    shared:set('away' .. request.engine, true, CIRCUIT_SECONDS)
+    shared:add('away' .. request.engine, 'gateway', CIRCUIT_SECONDS)   -- never in place of the guard's
   end
   request.failover, request.via, request.engine, request.replica = true, 'ollama', nil, nil
   ngx.var.gw_route, ngx.var.gw_engine = '', ''
