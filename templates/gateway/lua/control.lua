@@ -1,6 +1,7 @@
--- The control door: weights, lease, hold, status and the log.
+-- The control door: weights, lease, hold, status, metrics and the log.
 local cjson = require 'cjson.safe'
 local live = require 'live'
+local scrape = require 'scrape'
 local spread = require 'spread'
 local state = require 'state'
 local weights = require 'weights'
@@ -135,7 +136,7 @@ end
 local DOORS = {
   ['GET /control/status'] = status, ['GET /control/log'] = log_page, ['POST /control/weights'] = set_weights,
   ['POST /control/lease'] = set_lease, ['POST /control/hold'] = set_hold,
-  ['POST /control/replica'] = take_out,
+  ['POST /control/replica'] = take_out, ['GET /metrics'] = scrape.page,
 }
 
 function M.serve()

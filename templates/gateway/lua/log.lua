@@ -1,6 +1,7 @@
 -- One JSON line per request, and the counters. No prompt, no query string, no header is written.
 local cjson = require 'cjson.safe'
 local live = require 'live'
+local metrics = require 'metrics'
 local outcome = require 'outcome'
 local requests = require 'request'
 
@@ -50,6 +51,7 @@ function M.write()
     .. ',"upstream":' .. text(var.upstream_addr)
   if request.replica then line = line .. ',"replica":' .. text(request.replica) end
   var.gw_line = line .. '}'
+  metrics.count(request, result, ngx.status, ngx.now() - start)
 end
 
 return M

@@ -198,7 +198,7 @@ end
 -- vLLM found fault with a body that Ollama might accept: the adapter decides.
 function M.replay()
   local request = requests.current()
-  request.via = 'adapter'
+  request.via, request.replayed = 'adapter', true
   ngx.var.gw_route = request.route
 end
 

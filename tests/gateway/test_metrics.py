@@ -1,0 +1,345 @@
+"""GET /metrics of the real gateway, read by Prometheus' own parsers; and that nothing written holds what clients send."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from gateway_bench import Bench, chat
+from gateway_fakes import NDJSON, SSE, Fake, drop, lines, pieces, sse, status
+from gateway_harness import EMBED, FIXED, ROUTE, ROUTES, SPREAD, STICKY, Nginx, Ports, docker
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
+from prometheus_client.parser import text_string_to_metric_families as read_plain
+
+pytestmark = pytest.mark.docker
+
+OPEN = "application/openmetrics-text; version=1.0.0"
+PREFIX = "migrate_gateway_"
+FRAMES = sse({"choices": [1]}, {"choices": [2]}, "[DONE]")
+
+
+class Samples:
+    """What one scrape said; `of` sums what has all the labels."""
+
+    def __init__(self, nginx: Nginx, accept: str = OPEN) -> None:
+        answer = nginx.ask("GET", "/metrics", headers={"Accept": accept})
+        assert answer.status_code == 200, answer.text
+        self.type, self.text = answer.headers["content-type"], answer.text
+        read = read_open if accept == OPEN else read_plain
+        self.families = list(read(answer.text))
+        self.samples = [sample for family in self.families for sample in family.samples]
+
+    def of(self, name: str, **labels: str) -> float:
+        found = [s.value for s in self.samples if s.name == PREFIX + name and labels.items() <= s.labels.items()]
+        return sum(found)
+
+    def by(self, name: str, label: str) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for sample in self.samples:
+            if sample.name == PREFIX + name:
+                found[sample.labels[label]] += sample.value
+        return found
+
+
+def requests(now: Samples) -> Counter[tuple[str, ...]]:
+    names = ("door", "route", "side", "engine", "replica", "path", "outcome", "code")
+    return Counter({tuple(s.labels[n] for n in names): s.value for s in now.samples if s.name == f"{PREFIX}requests_total"})
+
+
+def settled(nginx: Nginx, at_least: float = 0) -> Samples:
+    """Return a scrape that knows of all that has ended: each worker tells of its own once a second."""
+    until = time.monotonic() + 20
+    while True:
+        done = sum(n for sides in nginx.status()["counts"].values() for side in sides.values() for n in side.values())
+        now = Samples(nginx)
+        if done >= at_least and now.of("requests_total") == done:
+            return now
+        assert time.monotonic() < until, (done, now.of("requests_total"))
+        time.sleep(0.1)
+
+
+def after(nginx: Nginx, before: Samples, count: int) -> Samples:
+    """Return the first scrape that knows of `count` more requests, and all there are."""
+    wanted = before.of("requests_total") + count
+    now = settled(nginx, wanted)
+    assert now.of("requests_total") == wanted
+    return now
+
+
+def ended(bench: Bench, count: int, act: Callable[[], object]) -> Counter[tuple[str, ...]]:
+    """Return what `act` added to the requests that have ended."""
+    before = settled(bench.nginx)
+    act()
+    return requests(after(bench.nginx, before, count)) - requests(before)
+
+
+def test_it_needs_the_token_and_comes_in_both_formats(bench: Bench) -> None:
+    assert httpx.get(f"{bench.nginx.control}/metrics").status_code == 401
+    assert httpx.get(f"{bench.nginx.public}/metrics").json()["from"] == "ollama", "no door of the public port"
+    bench.chat()
+    plain, both = Samples(bench.nginx, "*/*"), Samples(bench.nginx)
+    assert plain.type == "text/plain; version=0.0.4; charset=utf-8"
+    assert both.type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert {f.name for f in plain.families} == {f.name for f in both.families}
+    assert {family.documentation for family in both.families}.isdisjoint({"", None})
+    assert bench.nginx.ask("POST", "/metrics").status_code == 404
+
+
+def test_names_follow_the_conventions(bench: Bench) -> None:
+    bench.chat()
+    for family in Samples(bench.nginx).families:
+        assert family.name.startswith(PREFIX)
+        assert not family.name.endswith(("_total", "_ms", "_percent", "_count", "_sum"))
+        if family.type == "histogram" or "time" in family.name.split("_"):
+            assert family.name.endswith("_seconds")
+
+
+def test_each_way_to_an_answer_is_counted_by_itself(bench: Bench) -> None:
+    def act() -> None:
+        bench.chat()                                             # weight 0: Ollama
+        bench.chat(model="no-route")
+        bench.nginx.weights({ROUTE: 100})
+        bench.chat()                                             # direct
+        bench.chat(logit_bias={"1": 1}, frobnicate=1)            # adapter
+        bench.engine.behave = status(400)
+        bench.chat()                                             # replayed through the adapter
+        bench.engine.behave = status(503)
+        bench.chat()                                             # Ollama in its place
+        bench.engine.behave = None
+        bench.post("/v1/embeddings", {"input": "x", "model": EMBED})
+
+    found = ended(bench, 7, act)
+    ours = ("public", ROUTE, "vllm", "one", "one")
+    assert found == Counter({
+        ("public", ROUTE, "ollama", "", "", "ollama", "complete", "2xx"): 1,
+        ("public", "-", "ollama", "", "", "ollama", "complete", "2xx"): 1,
+        (*ours, "direct", "complete", "2xx"): 1,
+        (*ours, "adapter", "complete", "2xx"): 1,
+        (*ours, "replayed", "complete", "2xx"): 1,
+        ("public", ROUTE, "ollama", "", "", "failover", "complete", "2xx"): 1,
+        ("public", EMBED, "ollama", "", "", "ollama", "complete", "2xx"): 1,
+    })  # fmt: skip
+
+
+def test_outcomes_and_codes_are_counted(bench: Bench) -> None:
+    bench.nginx.weights({FIXED: 100})
+
+    def act() -> None:
+        bench.engine.behave = status(500)
+        bench.chat(model=FIXED)
+        bench.engine.behave = status(404)
+        bench.chat(model=FIXED)
+        bench.engine.behave = pieces(FRAMES[:1], SSE)            # ends without [DONE]
+        bench.chat(model=FIXED, stream=True)
+        bench.engine.behave = drop
+        bench.chat(model=FIXED)
+
+    found = Counter()
+    for labels, n in ended(bench, 4, act).items():
+        found[labels[-2:]] += n
+    assert found == {("error", "5xx"): 1, ("complete", "4xx"): 1, ("truncated", "2xx"): 1, ("refused", "5xx"): 1}
+
+
+def test_a_client_that_leaves_before_the_headers_got_no_code(bench: Bench) -> None:
+    gate = threading.Event()
+
+    async def late(request, body):
+        import asyncio
+
+        await asyncio.to_thread(gate.wait, 20)
+        return await bench.ollama.plain(request, body)
+
+    bench.ollama.behave = late
+
+    def act() -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            bench.post("/v1/chat/completions", chat(), timeout=0.3)
+
+    found = ended(bench, 1, act)
+    gate.set()
+    assert list(found) == [("public", ROUTE, "ollama", "", "", "ollama", "client_left", "none")]
+
+
+def test_checks_are_counted_apart_from_clients(bench: Bench) -> None:
+    found = ended(bench, 1, lambda: bench.nginx.ask("POST", "/side/vllm/v1/chat/completions", json=chat()))
+    assert list(found) == [("control", ROUTE, "vllm", "one", "one", "direct", "complete", "2xx")]
+
+
+def test_times_are_counted_where_they_mean_something(bench: Bench) -> None:
+    before = settled(bench.nginx)
+    labels = {"door": "public", "route": STICKY, "side": "ollama"}
+    first, total = "time_to_first_token_seconds", "request_duration_seconds"
+    gate = threading.Event()
+    bench.ollama.behave = pieces(FRAMES, SSE, gate=gate)
+    threading.Timer(0.5, gate.set).start()
+    bench.chat(model=STICKY, stream=True)
+    bench.ollama.behave = pieces(lines({"done": False}, {"done": True}), NDJSON)
+    bench.post("/api/chat", {"messages": [], "model": STICKY})
+    bench.ollama.behave = status(200)
+    bench.chat(model=STICKY)          # a whole answer has no first token
+    bench.ollama.behave = status(500)
+    bench.chat(model=STICKY)          # what fails at once is not quick
+    now = after(bench.nginx, before, 4)
+
+    def more(name: str, **also: str) -> float:
+        return now.of(name, **labels, **also) - before.of(name, **labels, **also)
+
+    assert (more(f"{first}_count"), more(f"{total}_count")) == (2, 3)
+    assert more(f"{first}_sum") < more(f"{total}_sum") < 30
+    assert more(f"{total}_bucket", le="600.0") == more(f"{total}_bucket", le="+Inf") == 3
+    assert more(f"{total}_bucket", le="0.32") == 2, "one took longer"
+
+
+def test_replicas_are_counted_one_by_one(bench: Bench) -> None:
+    bench.nginx.weights({SPREAD: 100})
+
+    def act() -> None:
+        for number in range(30):
+            bench.chat(model=SPREAD, messages=[{"role": "user", "content": f"talk {number}"}])
+
+    found = Counter()
+    for labels, n in ended(bench, 30, act).items():
+        assert labels[1:4] == (SPREAD, "vllm", "two")
+        found[labels[4]] += n
+    assert found == {name: len(fake.seen) for name, fake in bench.replicas.items()}
+    now = Samples(bench.nginx)
+    assert set(now.by("replica_in_flight_requests", "replica")) == set(bench.replicas)
+    assert set(now.by("circuit_state", "replica")) == {"one", *bench.replicas}
+
+
+def test_what_is_set_is_shown(bench: Bench) -> None:
+    bench.nginx.weights({ROUTE: 37.5})
+    bench.nginx.ask("POST", "/control/hold", json={"on": True, "seconds": 30})
+    bench.nginx.ask("POST", "/control/replica", json={"replica": "two-2", "seconds": 30})
+    bench.nginx.ask("POST", "/control/lease", json={"owner": "me", "seconds": 60, "fallback": {ROUTE: 0}})
+    waiting = threading.Thread(target=bench.chat)
+    waiting.start()
+    until = time.monotonic() + 10
+    while bench.nginx.status()["hold"]["waiting"] < 1 and time.monotonic() < until:
+        time.sleep(0.01)
+    now = Samples(bench.nginx)
+    bench.nginx.ask("POST", "/control/hold", json={"on": False})
+    bench.nginx.ask("POST", "/control/replica", json={"replica": "two-2", "seconds": 0})
+    bench.nginx.ask("POST", "/control/lease", json={"owner": "me", "seconds": 0})
+    waiting.join(20)
+    assert now.by("weight_ratio", "route") == {**dict.fromkeys(ROUTES, 0), ROUTE: 0.375}
+    assert now.of("weights_version") == bench.nginx.status()["version"]
+    assert abs(now.of("weights_changed_timestamp_seconds") - time.time()) < 60
+    assert 0 < now.of("lease_expires_timestamp_seconds") - time.time() <= 60
+    assert (now.of("hold_active"), now.of("held_requests")) == (1, 1)
+    states = {s.labels["replica"]: s.labels["state"] for s in now.samples if s.name == f"{PREFIX}circuit_state" and s.value}
+    assert states == {"one": "closed", "two": "closed", "two-2": "out", "two-3": "closed"}
+    assert (Samples(bench.nginx).of("hold_active"), Samples(bench.nginx).of("held_requests")) == (0, 0)
+    assert now.of("info", stack="demo", role="final") == 1
+
+
+def test_what_is_in_flight_is_shown(bench: Bench) -> None:
+    gate = threading.Event()
+    bench.nginx.weights({ROUTE: 0})
+    bench.ollama.behave = pieces(FRAMES, SSE, gate=gate)
+    url = f"{bench.nginx.public}/v1/chat/completions"
+    with httpx.stream("POST", url, json=chat(stream=True), timeout=30) as known:
+        one = known.iter_raw()
+        next(one)
+        with httpx.stream("POST", url, json=chat(stream=True, model="no-route"), timeout=30) as other:
+            two = other.iter_raw()
+            next(two)
+            now = Samples(bench.nginx)
+            assert now.of("in_flight_requests", route=ROUTE, side="ollama") == 1
+            assert now.of("in_flight_requests", route="-", side="ollama") == 1
+            assert now.of("in_flight_requests", side="vllm") == 0
+            gate.set()
+            assert b"".join([*one, *two]).count(b"[DONE]") == 2
+
+
+@pytest.fixture
+def own(tmp_path: Path, bench: Bench) -> Iterator[Nginx]:
+    """A gateway of the test's own, started, with an engine and an Ollama."""
+    ports = Ports(21200)
+    nginx = Nginx(tmp_path, ports)
+    upstreams = [Fake(name, port, bench.engine.loop) for name, port in (("ollama", ports.ollama), ("engine", ports.engine))]
+    for fake in upstreams:
+        fake.start()
+    nginx.upstreams = {fake.name: fake for fake in upstreams}
+    nginx.start()
+    yield nginx
+    nginx.remove()
+    for fake in upstreams:
+        fake.stop()
+
+
+def test_all_workers_count_together_and_a_reload_forgets_nothing(own: Nginx) -> None:
+    url = f"{own.public}/v1/chat/completions"
+    before = Samples(own)
+    for _ in range(40):                       # each on a connection of its own, so on any worker
+        httpx.post(url, json=chat(), timeout=30).raise_for_status()
+    gate = threading.Event()
+    own.upstreams["ollama"].behave = pieces(FRAMES, SSE, gate=gate)
+    with httpx.stream("POST", url, json=chat(stream=True), timeout=30) as answer:
+        chunks = answer.iter_raw()
+        next(chunks)
+        docker("kill", "-s", "HUP", own.container)
+        own.upstreams["ollama"].behave = None
+        for _ in range(20):
+            httpx.post(url, json=chat(), timeout=30).raise_for_status()
+        gate.set()                            # the stream ends in a worker of before the reload
+        for _ in chunks:
+            pass
+    now = after(own, before, 61)
+    assert now.of("request_duration_seconds_count") == 61
+    assert now.of("time_to_first_token_seconds_count") == 1
+    assert now.of("in_flight_requests") == 0
+
+
+SECRETS = {
+    "prompt": "s3cret-of-the-prompt", "system": "s3cret-of-the-system", "key": "sk-s3cret-of-the-key",
+    "query": "s3cret-of-the-query", "cookie": "s3cret-of-the-cookie", "session": "s3cret-of-the-session",
+    "answer": "s3cret-of-the-answer", "tool": "s3cret-of-the-tool", "referer": "s3cret-of-the-referer",
+    "user": "s3cret-of-the-user", "basic": "czNjcmV0LW9mLXRoZS1iYXNpYw", "broken": "s3cret-of-the-broken",
+}  # fmt: skip
+
+
+def everything_written(nginx: Nginx) -> str:
+    texts = [nginx.logs(), Samples(nginx).text, json.dumps(nginx.status()), nginx.ask("GET", "/control/log").text]
+    files = [path for path in nginx.state.rglob("*") if path.is_file()]
+    texts += [f"{path.name}\n{path.read_bytes().decode(errors='replace')}" for path in files]
+    return "\n".join(texts)
+
+
+def test_nothing_that_is_written_holds_a_prompt_a_key_or_a_query(own: Nginx) -> None:
+    own.weights({ROUTE: 100, STICKY: 50})
+    ollama, engine = own.upstreams["ollama"], own.upstreams["engine"]
+    say = sse({"choices": [{"delta": {"content": SECRETS["answer"]}}]}, "[DONE]")
+    headers = {"Authorization": f"Bearer {SECRETS['key']}", "Cookie": f"a={SECRETS['cookie']}", "Referer": SECRETS["referer"],
+               "X-Session-Id": SECRETS["session"], "X-Api-Key": SECRETS["key"], "Content-Type": "application/json"}  # fmt: skip
+    body = {"messages": [{"role": "system", "content": SECRETS["system"]}, {"role": "user", "content": SECRETS["prompt"]}],
+            "user": SECRETS["user"], "tools": [{"type": "function", "function": {"name": SECRETS["tool"]}}]}  # fmt: skip
+    bodies = [json.dumps(body | {"model": model, "stream": stream}).encode()
+              for model in (ROUTE, STICKY, FIXED, EMBED, "no-route") for stream in (True, False)]  # fmt: skip
+    bodies += [bodies[0][:-9] + SECRETS["broken"].encode(), SECRETS["broken"].encode(), b'{"model":', b"\xff" + bodies[0],
+               json.dumps({"model": ROUTE, "prompt": SECRETS["prompt"] * 500_000}).encode()]  # fmt: skip
+    behaviours = [pieces(say, SSE), status(500, SECRETS["answer"]), status(400, SECRETS["answer"]), drop,
+                  pieces(say[:1], SSE, die=True)]  # fmt: skip
+    asked = 0
+    for behave in behaviours:
+        ollama.behave = engine.behave = behave
+        for content in bodies:
+            for path in ("/v1/chat/completions", "/api/chat", "/api/tags"):
+                url = f"{own.public}{path}?token={SECRETS['query']}"
+                asked += 1
+                with suppress(httpx.TransportError):
+                    httpx.post(url, content=content, headers=headers, timeout=30)
+    own.ask("GET", f"/control/status?x={SECRETS['query']}")
+    httpx.get(f"{own.control}/metrics?x={SECRETS['query']}", headers={"Authorization": f"Basic {SECRETS['basic']}"})
+    own.ask("POST", "/control/weights", content=SECRETS["broken"].encode())
+    own.record(asked)
+    written = everything_written(own)
+    assert ROUTE in written
+    assert {name for name, value in SECRETS.items() if value in written} == set()
