@@ -7,6 +7,7 @@ Every failure is counted as it comes: no client retries.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import signal
@@ -53,9 +54,12 @@ class User(threading.Thread):
         self.number = number
 
     def run(self) -> None:
-        while not self.stop.is_set():
+        for visit in itertools.count(1):
+            if self.stop.is_set():
+                return
             talk = self._openai if self.api == "openai" else self._ollama
-            messages: list[dict[str, str]] = []
+            # No two people say quite the same, and conversations that begin alike would all take one side.
+            messages = [{"role": "system", "content": f"Person {self.number}, visit {visit}."}]
             with talk() as ask:
                 for turn in range(TURNS):
                     if self.stop.is_set():

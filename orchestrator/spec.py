@@ -42,6 +42,7 @@ class Gateway(Section):
     listen: str = Field("127.0.0.1", description="bind address, exactly the original's")
     port: Port = 11434
     control_port: Port = Field(11480, description="control door, always on loopback")
+    sticky: bool = Field(default=True, description="a conversation stays on its side; false: each request is drawn")
 
     @field_validator("listen")
     @classmethod
@@ -75,6 +76,7 @@ class Route(Section):
     adapter: Name | None = Field(None, description="LoRA adapter of that engine which answers under this name")
     names: tuple[str, ...] = Field((), description="further names clients may use")
     kind: Literal["generate", "embedding"] = "generate"
+    sticky: bool | None = Field(None, description="as gateway.sticky, for this route alone")
 
 
 class TakeOver(Section):

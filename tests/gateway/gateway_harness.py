@@ -18,6 +18,7 @@ IMAGE = os.environ.get("GATEWAY_IMAGE", "migrate/gateway:dev")
 PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "migrate/python:dev")
 TOKEN = "t0ken-of-the-test"
 ROUTE, EMBED, FIXED, STICKY = "llama3.1:8b", "nomic-embed-text:latest", "fixed:latest", "sticky:latest"
+DRAWN = "drawn:latest"
 SPREAD, SPREAD_FIXED, SPREAD_EMBED = "spread:latest", "spread-fixed:latest", "spread-embed:latest"
 REPLICAS = ("two", "two-2", "two-3")
 
@@ -38,7 +39,8 @@ ROUTES = {
     ROUTE: route(names=["meta-llama/Llama-3.1-8B-Instruct"]),
     EMBED: route(kind="embedding", direct=False, failover=False),
     FIXED: route(failover=False),
-    STICKY: route(sticky=True),
+    STICKY: route(),
+    DRAWN: route(sticky=False),
     SPREAD: route("two"),
     SPREAD_FIXED: route("two", failover=False),
     SPREAD_EMBED: route("two", kind="embedding", direct=False, failover=False),

@@ -10,7 +10,7 @@ from gateway_lua import module
 from hypothesis import given
 from hypothesis import strategies as st
 
-body, direct, names, choose = (module(n) for n in ("body", "direct", "names", "choose"))
+body, direct, names = (module(n) for n in ("body", "direct", "names"))
 
 
 def found(raw: bytes | str) -> bytes | None:
@@ -180,30 +180,3 @@ def test_names_are_the_same_in_lua_and_python(name: str) -> None:
     from orchestrator.names import canonical
 
     assert names[b"canonical"](name.encode()) == canonical(name).encode()
-
-
-def test_points_are_spread_evenly() -> None:
-    points = [choose[b"point"](f"conversation {n}".encode()) for n in range(4000)]
-    assert all(0 <= p < 100 for p in points)
-    for decade in range(10):
-        assert 320 < sum(decade * 10 <= p < decade * 10 + 10 for p in points) < 480
-
-
-def test_sides_are_nested_and_an_embedding_is_never_split() -> None:
-    for point in (0.0, 0.05, 9.9, 50.0, 99.99):
-        sides = [choose[b"side"](w / 10, point, b"generate") for w in range(1001)]
-        assert sides == sorted(sides)
-        assert (sides[0], sides[-1]) == (b"ollama", b"vllm")
-        assert choose[b"side"](99.9, point, b"embedding") == b"ollama"
-        assert choose[b"side"](100, point, b"embedding") == b"vllm"
-
-
-def test_a_conversation_is_known_by_its_beginning() -> None:
-    def key(messages: list[dict]) -> bytes | None:
-        raw = json.dumps({"stream": True, "messages": messages, "model": "m"}).encode()
-        return choose[b"conversation"](raw, body[b"model"](raw)[1])
-
-    more = [*SAY, {"role": "user", "content": "again"}]
-    assert key(SAY) == key(more) != None  # noqa: E711
-    assert key(SAY) != key([{"role": "user", "content": "other"}])
-    assert key([{"role": "system", "content": "s"}]) is None

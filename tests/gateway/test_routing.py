@@ -10,7 +10,7 @@ import httpx
 import pytest
 from gateway_bench import Bench, chat
 from gateway_fakes import Fake
-from gateway_harness import EMBED, ROUTE, STICKY, TEMPLATES, Nginx, Ports
+from gateway_harness import EMBED, ROUTE, TEMPLATES, Nginx, Ports
 
 pytestmark = pytest.mark.docker
 
@@ -20,11 +20,12 @@ def test_the_weight_is_the_share_that_vllm_gets(bench: Bench, weight: float) -> 
     assert bench.nginx.weights({ROUTE: weight}).status_code == 200
     total = 400
     with httpx.Client() as client:
-        for _ in range(total):
-            client.post(f"{bench.nginx.public}/v1/chat/completions", json=chat()).raise_for_status()
+        for n in range(total):
+            body = chat(messages=[{"role": "user", "content": f"conversation {n}"}])
+            client.post(f"{bench.nginx.public}/v1/chat/completions", json=body).raise_for_status()
     share = 100 * len(bench.engine.seen) / total
     assert len(bench.engine.seen) + len(bench.ollama.seen) == total
-    assert share == weight if weight in (0, 100) else abs(share - weight) < 10
+    assert share == weight if weight in (0, 100) else abs(share - weight) < 8
 
 
 def test_a_weight_is_in_effect_for_the_next_request(bench: Bench) -> None:
@@ -159,26 +160,3 @@ def test_a_fault_of_our_own_leaves_ollama_answering(bench: Bench, tmp_path: Path
     finally:
         ollama.stop()
         faulty.remove()
-
-
-def test_a_sticky_conversation_stays_and_only_moves_towards_vllm(bench: Bench) -> None:
-    conversations = [
-        [
-            {"role": "user", "content": f"conversation {n}"},
-            {"role": "assistant", "content": "a"},
-            {"role": "user", "content": "b"},
-        ]
-        for n in range(40)
-    ]
-    before: set[int] = set()
-    for weight in (20, 60, 100):
-        bench.nginx.weights({STICKY: weight})
-        on_vllm = set()
-        for n, messages in enumerate(conversations):
-            sides = {bench.chat(model="sticky", messages=messages[:length]).json()["from"] for length in (1, 3)}
-            assert len(sides) == 1
-            if sides == {"engine"}:
-                on_vllm.add(n)
-        assert before <= on_vllm
-        before = on_vllm
-    assert len(before) == 40

@@ -2,6 +2,7 @@
 local body = require 'body'
 local choose = require 'choose'
 local direct = require 'direct'
+local hash = require 'hash'
 local live = require 'live'
 local requests = require 'request'
 local spread = require 'spread'
@@ -54,37 +55,49 @@ local function wait_while_held()
   shared:incr('held', -1, 0)
 end
 
--- Fills in model, route and whether vLLM can take the body as it stands; returns the conversation's key.
+-- Whose request it is: `key` chooses the side, `hash` the replica. With one key per program its conversations would
+-- all share a replica, so there they are told apart.
+local function identify(request, text, found, several)
+  local session = ngx.var.http_x_session_id
+  local named = session and session ~= '' and hash.hash(session) or choose.user(text, found)
+  local talk = (several or not (named or request.caller)) and choose.conversation(text, found)
+  request.key = named or request.caller and hash.hash(request.caller) or talk
+  if several then request.hash = named or talk or nil end
+end
+
+-- A conversation is looked for only where it decides something.
+local function undecided(weight) return weight > 0 and weight < 100 end
+
+-- Fills in model, route, whether vLLM can take the body as it stands, and whose request it is.
 local function recognise(request, path)
-  if request.method ~= 'POST' or not WEIGHTED[path] then return nil end
+  if request.method ~= 'POST' or not WEIGHTED[path] then return end
   local text = read_body()
-  if not text then return nil end
+  if not text then return end
   local model, found, past = body.model(text)
-  if not model then return nil end
+  if not model then return end
   request.model = model
   request.route = state.route_of(model)
-  if not request.route then return nil end
+  if not request.route then return end
   local known = state.routes[request.route]
   request.fits = known.kind == WEIGHTED[path]
   request.direct = known.direct and path == '/v1/chat/completions'
     and (ngx.var.http_content_type or ''):lower():find('^%s*application/json') ~= nil
     and direct.allowed(text, found, past)
   local several = state.replicas[known.engine]
-  if not known.sticky and not several then return nil end
-  local named = ngx.var.http_x_session_id
-  local key = named and named ~= '' and named or choose.conversation(text, found)
-  if several then request.key = key end
-  return known.sticky and key or nil
+  if several or known.sticky and undecided(state.now().weights[request.route] or 0) then
+    identify(request, text, found, several)
+  end
 end
 
-local function weigh(request, key)
+local function weigh(request)
   local now = state.now()
   request.version = now.version
   if not request.route then return 'ollama' end
   request.weight = now.weights[request.route] or 0
   if not request.fits then return 'ollama' end
-  local point = key and choose.point(request.route .. key) or math.random() * 100
-  return choose.side(request.weight, point, state.routes[request.route].kind)
+  local known = state.routes[request.route]
+  local point = known.sticky and request.key and choose.point(request.key, known.seed) or math.random() * 100
+  return choose.side(request.weight, point, known.kind)
 end
 
 -- The replica that takes it, and whether none can be reached. A check may name the one it asks.
@@ -138,8 +151,8 @@ function M.start_worker()
 end
 
 local function route(request)
-  local key = recognise(request, request.uri)
-  if weigh(request, key) == 'vllm' then return to_vllm(request) end
+  recognise(request, request.uri)
+  if weigh(request) == 'vllm' then return to_vllm(request) end
   live.enter(request)
 end
 

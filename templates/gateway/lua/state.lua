@@ -2,6 +2,7 @@
 -- The weights are one JSON string in a shared dictionary, so a reader never sees half a change.
 local cjson = require 'cjson.safe'
 local ffi = require 'ffi'
+local hash = require 'hash'
 local names = require 'names'
 local replicas = require 'replicas'
 
@@ -45,6 +46,7 @@ local function load_config(path)
   M.log_most, M.log_every = log.most or 256 * 1024 * 1024, log.every or 30
   for route, known in pairs(M.routes) do
     assert(M.engines[known.engine], path .. ': routes.' .. route .. ': no engine named ' .. tostring(known.engine))
+    known.seed, known.sticky = hash.hash(route), known.sticky ~= false
     by_name[names.canonical(route)] = route
     for _, name in ipairs(known.names or {}) do by_name[names.canonical(name)] = route end
   end
