@@ -4,6 +4,7 @@ local live = require 'live'
 local scrape = require 'scrape'
 local spread = require 'spread'
 local state = require 'state'
+local surface = require 'surface'
 local weights = require 'weights'
 
 local M = {}
@@ -114,6 +115,7 @@ local function status()
     hold = { on = held, ['until'] = held and hold or cjson.null, waiting = shared:get('held') or 0 },
     lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
     replicas = spread.status(), circuits = spread.circuits(),
+    touched = surface.all_touched(), keys = surface.key_status(),
   })
 end
 

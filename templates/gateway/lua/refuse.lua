@@ -4,11 +4,21 @@ local requests = require 'request'
 
 local M = {}
 
-local function shape(uri, message)
+-- What each protocol calls a status; all others are its api_error.
+local ANTHROPIC = {
+  [401] = 'authentication_error', [403] = 'permission_error', [404] = 'not_found_error', [405] = 'invalid_request_error',
+}
+local OPENAI = {
+  [401] = 'invalid_request_error', [403] = 'invalid_request_error', [404] = 'not_found_error',
+  [405] = 'invalid_request_error',
+}
+
+local function shape(uri, message, status)
   if uri:sub(1, 12) == '/v1/messages' then
-    return { type = 'error', error = { type = 'api_error', message = message } }
+    return { type = 'error', error = { type = ANTHROPIC[status] or 'api_error', message = message } }
   elseif uri:sub(1, 4) == '/v1/' then
-    return { error = { message = message, type = 'api_error', param = cjson.null, code = cjson.null } }
+    local code = status == 401 and 'invalid_api_key' or cjson.null
+    return { error = { message = message, type = OPENAI[status] or 'api_error', param = cjson.null, code = code } }
   end
   return { error = message }
 end
@@ -28,7 +38,7 @@ function M.answer(status, message, refused)
   request.refused = refused
   ngx.status = status
   ngx.header.content_type = 'application/json; charset=utf-8'
-  local text = cjson.encode(shape(request.uri, message))
+  local text = cjson.encode(shape(request.uri, message, status))
   ngx.header.content_length = #text
   ngx.print(text)
 end

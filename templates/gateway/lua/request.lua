@@ -1,6 +1,8 @@
 -- What is known of a request, kept across internal redirects (which wipe ngx.ctx) until it is logged.
 local M = {}
 
+local byte, sub = string.byte, string.sub
+
 local kept, last = {}, 0
 local born = ''
 
@@ -15,6 +17,26 @@ function M.open()
   ngx.var.gw_id = last
   ngx.ctx.request = request
   return request
+end
+
+-- The whole body, wherever nginx keeps it; nil for none.
+function M.body()
+  ngx.req.read_body()
+  local text = ngx.req.get_body_data()
+  if text then return text end
+  local path = ngx.req.get_body_file()
+  local file = path and io.open(path, 'rb')
+  if not file then return nil end
+  text = file:read('*a')
+  file:close()
+  return text
+end
+
+-- Whether the path is written as it reads: `/v1/%63hat` and `/x/../v1/chat` may read differently elsewhere.
+function M.plain(request)
+  local raw, uri = ngx.var.request_uri, request.uri
+  if raw == uri then return true end
+  return byte(raw, #uri + 1) == 63 and sub(raw, 1, #uri) == uri
 end
 
 -- The request of this phase, or nil when none was opened.

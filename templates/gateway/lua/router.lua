@@ -7,6 +7,7 @@ local live = require 'live'
 local requests = require 'request'
 local spread = require 'spread'
 local state = require 'state'
+local surface = require 'surface'
 
 local M = {}
 
@@ -24,18 +25,6 @@ local WEIGHTED = {
   ['/v1/messages/count_tokens'] = 'generate',
   ['/api/embed'] = 'embedding', ['/api/embeddings'] = 'embedding', ['/v1/embeddings'] = 'embedding',
 }
-
-local function read_body()
-  ngx.req.read_body()
-  local text = ngx.req.get_body_data()
-  if text then return text end
-  local path = ngx.req.get_body_file()
-  local file = path and io.open(path, 'rb')
-  if not file then return nil end
-  text = file:read('*a')
-  file:close()
-  return text
-end
 
 local settled = false
 
@@ -71,7 +60,8 @@ local function undecided(weight) return weight > 0 and weight < 100 end
 -- Fills in model, route, whether vLLM can take the body as it stands, and whose request it is.
 local function recognise(request, path)
   if request.method ~= 'POST' or not WEIGHTED[path] then return end
-  local text = read_body()
+  if not request.forced and not requests.plain(request) then return end   -- Ollama's to read
+  local text = requests.body()
   if not text then return end
   local model, found, past = body.model(text)
   if not model then return end
@@ -111,6 +101,8 @@ local function place(request, engine)
 end
 
 local function to_vllm(request)
+  local origin = not request.forced and ngx.var.http_origin
+  if origin and not surface.cross(request, origin) then return end
   local route = state.routes[request.route]
   local guarded = route.failover ~= false and route.kind ~= 'embedding' and not request.forced
   local replica, away = place(request, route.engine)
@@ -153,13 +145,15 @@ end
 local function route(request)
   recognise(request, request.uri)
   if weigh(request) == 'vllm' then return to_vllm(request) end
+  if request.route then surface.rename(request) end
   live.enter(request)
 end
 
--- The public door. Should deciding ever fail, Ollama answers, as it did before there was a gateway.
-function M.public()
+-- A public door; `request` when it was opened already. Should deciding ever fail, Ollama answers, as it did before
+-- there was a gateway.
+function M.public(request)
   wait_while_held()
-  local request = requests.open()
+  request = request or requests.open()
   local decided, why = pcall(route, request)
   if decided then return end
   ngx.log(ngx.CRIT, 'routing failed, Ollama answers: ', why)
@@ -198,6 +192,8 @@ function M.fall_back()
     shared:add('away' .. request.engine, 'gateway', CIRCUIT_SECONDS)   -- never in place of the guard's
   end
   request.failover, request.via, request.engine, request.replica = true, 'ollama', nil, nil
+  if request.origin then surface.uncross(request) end
+  surface.rename(request)
   ngx.var.gw_route, ngx.var.gw_engine = '', ''
   live.move(request, 'ollama')
 end
@@ -225,3 +221,6 @@ function M.without_ollama()
 end
 
 return M
+  if request.method == 'OPTIONS' then return surface.preflight(request, WEIGHTED[request.uri] and 'POST') end
+  local origin = ngx.var.http_origin
+  if origin and not surface.cross(request, origin) then return end
