@@ -6,6 +6,7 @@ local SEP = '\31'
 local NO_ROUTE = '-'
 local REPLICA = 'replica'
 local pid = ''
+local keys = { ollama = {}, vllm = {} }    -- by side and route: there are few, and joining texts costs
 
 M.busy = {}   -- requests of this worker in flight, by replica of an engine that has several
 
@@ -14,8 +15,15 @@ function M.start() pid = tostring(ngx.worker.pid()) end
 
 -- The worker's pid is part of the key, so that a crashed worker's streams do not count for ever.
 local function live_key(request)
-  local key = pid .. SEP .. request.side .. SEP .. (request.route or NO_ROUTE)
-  if request.side == 'vllm' and request.replica then key = key .. SEP .. request.replica end
+  local route = request.route or NO_ROUTE
+  if request.side == 'vllm' and request.replica then
+    return pid .. SEP .. request.side .. SEP .. route .. SEP .. request.replica
+  end
+  local key = keys[request.side][route]
+  if not key then
+    key = pid .. SEP .. request.side .. SEP .. route
+    keys[request.side][route] = key
+  end
   return key
 end
 

@@ -10,16 +10,18 @@ local M = {}
 local TEXTS_MOST = 1000
 local texts, known = {}, 0   -- as they were written last: there are few, and escaping is slow
 
+local function hex(c) return ('%%%02X'):format(c:byte()) end
+
 -- Clients choose these texts: keep the line short and valid UTF-8.
-local function text(value)
-  if not value then return 'null' end
-  local written = texts[value]
-  if written then return written end
-  written = cjson.encode((value:sub(1, 300):gsub('[%c\127-\255]', function(c) return ('%%%02X'):format(c:byte()) end)))
+local function learn(value)
   if known >= TEXTS_MOST then texts, known = {}, 0 end
+  local written = cjson.encode((value:sub(1, 300):gsub('[%c\127-\255]', hex)))
   texts[value], known = written, known + 1
   return written
 end
+
+-- Apart from `learn`: LuaJIT compiles no function that makes a closure or calls gsub.
+local function text(value) return value and (texts[value] or learn(value)) or 'null' end
 
 local function ms(value) return value and ('%.3f'):format(value) or 'null' end
 

@@ -1,4 +1,6 @@
 -- What is known of a request, kept across internal redirects (which wipe ngx.ctx) until it is logged.
+local new_table = require 'table.new'
+
 local M = {}
 
 local byte, sub = string.byte, string.sub
@@ -11,7 +13,8 @@ function M.start() born = ('%x-%x-'):format(ngx.worker.pid(), ngx.now() * 1000) 
 
 function M.open()
   last = last + 1
-  local request = { side = 'ollama', via = 'ollama', uri = ngx.var.uri, method = ngx.req.get_method() }
+  local request = new_table(0, 32)    -- so that it never grows
+  request.side, request.via, request.uri, request.method = 'ollama', 'ollama', ngx.var.uri, ngx.req.get_method()
   kept[last] = request
   request.id = born .. last
   ngx.var.gw_id = last
