@@ -11,6 +11,7 @@ from orchestrator.facts import Facts
 from orchestrator.rendering import configs, engine, stack
 from orchestrator.rendering.devices import for_docker
 from orchestrator.rendering.environment import asset, document, fill, template_root
+from orchestrator.rendering.surface import doors
 from orchestrator.spec import Spec
 
 _WORKERS = 4  # some 10,000 requests per second; more would only take memory
@@ -52,6 +53,7 @@ def _gateway(spec: Spec, facts: Facts | None, role: str) -> dict[str, str]:
         workers=_WORKERS,
         public_listen="0.0.0.0:11434",
         control_listen="0.0.0.0:9180",
+        **doors(spec),
         etc_dir="/etc/gateway",
         state_dir="/var/lib/gateway",
         pid="/var/lib/gateway/nginx.pid",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from yaml.constructor import ConstructorError
 from orchestrator.errors import UsageError
 from orchestrator.names import canonical
 from orchestrator.spec_engine import Engine, adapter_problems
+from orchestrator.spec_gateway import Gateway
 from orchestrator.spec_needs import Needs
 from orchestrator.spec_types import Name, Percent, Port, Seconds, Section
 
@@ -34,30 +34,6 @@ class Ollama(Section):
     networks: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Docker networks of the original and its names there"
     )
-
-
-class Gateway(Section):
-    """The gateway that takes Ollama's address."""
-
-    listen: str = Field("127.0.0.1", description="bind address, exactly the original's")
-    port: Port = 11434
-    control_port: Port = Field(11480, description="control door, always on loopback")
-    sticky: bool = Field(default=True, description="a conversation stays on its side; false: each request is drawn")
-
-    @field_validator("listen")
-    @classmethod
-    def _address(cls, listen: str) -> str:
-        try:
-            ipaddress.ip_address(listen)
-        except ValueError:
-            raise ValueError("should be an IP address such as 127.0.0.1 or 0.0.0.0") from None
-        return listen
-
-    @model_validator(mode="after")
-    def _apart(self) -> Gateway:
-        if self.port == self.control_port:
-            raise ValueError("port and control_port should differ")
-        return self
 
 
 class Images(Section):

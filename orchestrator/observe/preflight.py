@@ -157,7 +157,7 @@ def _hub(spec: Spec | None, env: Mapping[str, str]) -> dict[str, HubFact]:
 
 def _ports(spec: Spec | None, docker: Docker) -> dict[int, str]:
     found = {}
-    for port in (spec.gateway.port, spec.gateway.control_port) if spec else ():
+    for port in spec.gateway.ports().values() if spec else ():
         try:
             found[port] = docker.port_holder(port)
         except MigrateError:

@@ -10,6 +10,7 @@ from orchestrator.decide.adapters import served
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical
 from orchestrator.rendering.engine import base_routes, model_of, routes_of, served_names
+from orchestrator.rendering.surface import of_route, surface
 from orchestrator.spec import Route, Spec
 
 # Words that stand for one token of the model itself: vLLM ends on them without being told.
@@ -92,6 +93,7 @@ def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, A
         canonical(name): {
             "engine": route.engine,
             "names": _aliases(spec, name, route),
+            **of_route(spec, route.engine or "", _aliases(spec, name, route), facts),
             "served": served(spec, name),
             "direct": plays_direct(spec, name, facts),
             "kind": route.kind,
@@ -107,6 +109,7 @@ def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, A
         "adapter": f"{host(spec, 'adapter')}:8080",
         "engines": {one: engine_host(spec, one) for name in spec.engines for one in spec.replicas(name)},
         **({"replicas": several(spec)} if several(spec) else {}),
+        **({"surface": surface(spec)} if surface(spec) else {}),
         "routes": routes,
     }
 

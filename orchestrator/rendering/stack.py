@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.facts import Facts
 from orchestrator.rendering import configs, engine
+from orchestrator.rendering.surface import keys_mount
 from orchestrator.spec import Spec
 from orchestrator.spec_engine import Engine
 
@@ -81,6 +82,8 @@ def _gateway(spec: Spec) -> dict[str, Any]:
         "control_port": spec.gateway.control_port,
         "networks": [
             {"key": f"original-{at}", "name": name, "aliases": aliases}
+        "openai_port": spec.gateway.openai_port,
+        "keys_mount": keys_mount(spec),
             for at, (name, aliases) in enumerate(joined.items())
         ],
         "grace": f"{math.ceil(longest) + 30}s",

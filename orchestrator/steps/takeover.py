@@ -12,6 +12,7 @@ from orchestrator.clients import gpu
 from orchestrator.clients.docker import ContainerFacts, ollama_port
 from orchestrator.errors import MigrateError, UsageError
 from orchestrator.events import Kind
+from orchestrator.rendering.surface import keys_mount
 from orchestrator.state import Event, StackState
 from orchestrator.steps import Context, swap_helper
 from orchestrator.steps.reload import note_started
@@ -47,7 +48,9 @@ def preflight(context: Context) -> None:
     gateway = container_of(context, "gateway")
     if gateway and gateway.running:
         return
-    _free(context, context.spec.gateway.control_port, "gateway/control_port")
+    for key, port in context.spec.gateway.ports().items():
+        if key != "port":
+            _free(context, port, f"gateway/{key}")
     if context.spec.ollama.container is None:
         _free(context, context.spec.gateway.port, "gateway/port")
     else:
@@ -242,6 +245,7 @@ def _temp(context: Context) -> TempGateway:
     # One token for both: the checks and the drain talk to either.
     token = context.dir / "secrets" / "control.token"
     etc = Path("/etc/gateway")
+    keys = keys_mount(context.spec)
     return TempGateway(
         name=f"{context.project}-swap",
         image=context.spec.images.gateway,
@@ -251,6 +255,7 @@ def _temp(context: Context) -> TempGateway:
             (str(folder / "gateway" / "config.json"), str(etc / "config.json"), True),
             (str(folder / "gateway" / "lua"), str(etc / "lua"), True),
             (str(token), str(etc / "token"), True),
+            *(((str(context.dir / keys[0]), keys[1], True),) if keys else ()),
             (swap_volume(context), "/var/lib/gateway", False),
         ),
         networks=((f"{context.project}_default", ()), *_outer(context)),

@@ -41,18 +41,17 @@ def ports(facts: Facts, spec: Spec | None, probes: Probes) -> list[Result]:
     found = []
     original = {f"container {name}" for name in (spec.ollama.container, facts.ollama.container.name
                 if facts.ollama.container else None) if name}  # fmt: skip
-    for port in (spec.gateway.port, spec.gateway.control_port):
+    for key, port in spec.gateway.ports().items():
         holder = probes.ports.get(port)
         if holder is None:
             found.append(Result("not checked", f"port {port}", "not tried"))
         elif not holder or f"container migrate-{spec.name}-" in holder:
             found.append(Result("ok", f"port {port}", "free" if not holder else "held by this stack"))
-        elif port == spec.gateway.port and (holder in original or "ollama" in holder.lower()):
+        elif key == "port" and (holder in original or "ollama" in holder.lower()):
             found.append(Result("ok", f"port {port}", f"{holder} has it, and gives it up when the gateway takes over"))
         else:
-            key = "port" if port == spec.gateway.port else "control_port"
             found.append(Result("fail", f"port {port}", f"{holder} listens there", f"stop it, or set gateway.{key}",
-                                blocks=key == "control_port"))  # fmt: skip
+                                blocks=key != "port"))  # fmt: skip
     return found
 
 
