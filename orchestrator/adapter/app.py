@@ -14,13 +14,15 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp
 
-from orchestrator.adapter import anthropic, embed, listing, native, responses, v1
+from orchestrator.adapter import anthropic, embed, native, responses, v1
 from orchestrator.adapter.anthropic_answer import MessagesAnswer
 from orchestrator.adapter.ask import TEXT, Ask, render_request
+from orchestrator.adapter.both import Ollama
 from orchestrator.adapter.config import Config, Route, valid
 from orchestrator.adapter.engine import Engines
 from orchestrator.adapter.exchange import Answer
 from orchestrator.adapter.inbound import body_of, name_of
+from orchestrator.adapter.lists import Lists
 from orchestrator.adapter.native_answer import NativeAnswer
 from orchestrator.adapter.outbound import (
     V1,
@@ -33,7 +35,7 @@ from orchestrator.adapter.outbound import (
     refused_v1,
 )
 from orchestrator.adapter.pieces import Tally
-from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, unknown_model, v1_error
+from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, unknown_model
 from orchestrator.adapter.respond import Conversation, log
 from orchestrator.adapter.responses_answer import ResponsesAnswer
 from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
@@ -59,7 +61,6 @@ class Adapter:
             "/api/generate": self.generate,
             "/api/embed": self.embed,
             "/api/embeddings": self.embeddings,
-            "/api/show": self.show,
             "/v1/chat/completions": self.v1_chat,
             "/v1/completions": self.v1_completions,
             "/v1/embeddings": self.v1_embeddings,
@@ -71,13 +72,10 @@ class Adapter:
             "/healthz": lambda _: Response("ok"),
             "/": lambda _: Response("Ollama is running", media_type="text/plain"),
             "/api/version": lambda _: json_response({"version": self._config().version}),
-            "/api/tags": lambda _: json_response(listing.tags(self._config())),
-            "/api/ps": lambda _: json_response(listing.running(self._config())),
-            "/v1/models": lambda _: json_response(listing.v1_models(self._config()), V1),
-            "/v1/models/{name}": self.v1_model,
         }
         paths = [Path(path, guarded(handler), methods=["POST"]) for path, handler in posts.items()]
         paths += [Path(path, handler, methods=["GET"]) for path, handler in gets.items()]
+        paths += Lists(self._config, self._route, lambda: self._ollama).paths()
         app = Starlette(routes=paths, lifespan=self._lifespan, exception_handlers={HTTPException: plain})
         app.router.redirect_slashes = False
         return app
@@ -85,6 +83,7 @@ class Adapter:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._engines = Engines()
+        self._ollama = Ollama(self._engines.session)
         try:
             yield
         finally:
@@ -197,20 +196,6 @@ class Adapter:
         log(path=embed.PATH, route=route.name, engine=route.engine, status=200, outcome="complete",
             total_ms=spent, prompt_tokens=embed.tokens(data))  # fmt: skip
         return data
-
-    async def show(self, request: Request) -> ASGIApp:
-        body = await body_of(request, "api.ShowRequest")
-        name = str(body.get("model") or body.get("name") or "")
-        missing = name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
-        return json_response(listing.show(self._route(request, name, unknown_model(missing))))
-
-    def v1_model(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        route = self._config().find(name)
-        if route is None:
-            missing = name if ":" in name else f"{name}:latest"
-            return json_response(v1_error(404, f"model '{missing}' not found"), V1, status=404, end="\n")
-        return json_response({**listing.v1_model(route), "id": name}, V1)
 
     async def v1_chat(self, request: Request) -> ASGIApp:
         body = await body_of(request, "openai.ChatCompletionRequest")

@@ -33,6 +33,10 @@ class Engines:
             read_bufsize=2**16,
         )
 
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        return self._session
+
     async def close(self) -> None:
         await self._session.close()
 

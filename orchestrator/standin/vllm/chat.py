@@ -37,6 +37,11 @@ class Job:
         return (self.value.get("top_logprobs") or 0) if self.value.get("logprobs") else None
 
 
+def token_id(word: str) -> int:
+    """Return the pretended id of a token."""
+    return sum(word.encode()) % 32_000
+
+
 def request_id(exchange: Exchange, prefix: str) -> str:
     given = exchange.headers.get("x-request-id")
     return f"{prefix}{given}" if given else identifier(prefix)
@@ -156,6 +161,7 @@ class Stream:
         self.job = job
         self.prompt = job.params[0].prompt_tokens
         self.tokens = 0
+        self._numbered = job.value.get("return_token_ids") is True
         self.head = {
             "id": job.id,
             "object": "chat.completion.chunk",
@@ -174,18 +180,21 @@ class Stream:
 
     def role(self, index: int) -> Json:
         opening = self.chunk(index, {"role": "assistant", "content": ""}, None)
-        return {**opening, "prompt_token_ids": None, "prompt_text": None}
+        words = text.tokens(self.job.params[index].prompt) if self._numbered else None
+        return {**opening, "prompt_token_ids": words and [token_id(w) for w in words], "prompt_text": None}
 
     def token(self, index: int, token: Token) -> Json:
         self.tokens += 1
         rivals = self.job.rivals
         found = {"content": [logprob(token.raw, rivals)]} if rivals is not None else None
         delta = {"reasoning": token.text} if token.thinking else {"content": token.text}
-        return self.last(index, delta, token.end, found)
+        return self.last(index, delta, token.end, found, [token_id(token.raw)] if self._numbered else None)
 
-    def last(self, index: int, delta: Json, end: End | None, found: Json | None = None) -> Json:
+    def last(
+        self, index: int, delta: Json, end: End | None, found: Json | None = None, ids: list[int] | None = None
+    ) -> Json:
         stopped = {"stop_reason": end.stop} if end else {}
-        return self.chunk(index, delta, end.reason if end else None, logprobs=found, **stopped, token_ids=None)
+        return self.chunk(index, delta, end.reason if end else None, logprobs=found, **stopped, token_ids=ids)
 
     def usage(self) -> Json:
         return {

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.standin import text
 from orchestrator.standin.vllm import FINGERPRINT, checks, respond
-from orchestrator.standin.vllm.chat import counts, request_id, sequences
+from orchestrator.standin.vllm.chat import counts, request_id, sequences, token_id
 from orchestrator.standin.vllm.engine import End, Engine, Params, Token
 from orchestrator.standin.wire import Exchange
 
@@ -97,7 +97,12 @@ async def _stream(engine: Engine, exchange: Exchange, name: str, value: Json, pa
     total = 0
     with_usage = bool((value.get("stream_options") or {}).get("include_usage"))
     for index, one in enumerate(params):
-        await respond.event(exchange, {**head, "choices": [_choice(index, Token(""), value)]})
+        first = _choice(index, Token(""), value)
+        if value.get("return_token_ids") is True:
+            given = value.get("prompt")
+            words = text.tokens(one.prompt)
+            first["prompt_token_ids"] = given if isinstance(given, list) else [token_id(word) for word in words]
+        await respond.event(exchange, {**head, "choices": [first]})
         events = engine.generate(one)
         async with aclosing(events):
             async for token in events:
@@ -118,5 +123,5 @@ def _choice(index: int, token: Token, value: Json) -> Json:
         "finish_reason": token.end.reason if token.end else None,
         "stop_reason": token.end.stop if token.end else None,
         "prompt_token_ids": None,
-        "token_ids": None,
+        "token_ids": [token_id(token.raw)] if token.raw and value.get("return_token_ids") is True else None,
     }
