@@ -113,6 +113,10 @@ class Server(uvicorn.Server):
     on_listening: Callable[[], None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # As the originals do. asyncio would only on a socket whose protocol was named; without, Nagle's algorithm
+        # and delayed acknowledgements cost 40 ms per answer on a kept connection.
+        for bound in sockets or ():
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await super().startup(sockets=sockets)
         if self.on_listening:
             self.on_listening()
