@@ -33,7 +33,7 @@ def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> di
         "guard/config.json": document(configs.guard(spec)),
         "engine/start.py": asset("engine/start.py"),
     }
-    files |= _gateway(spec, facts, role)
+    files |= _gateway(spec, facts, role) | _monitoring(spec)
     if spec.ollama.pinned:
         files["preload/config.json"] = document(configs.preload(spec, facts))
     for name in spec.engines:
@@ -61,6 +61,12 @@ def _gateway(spec: Spec, facts: Facts | None, role: str) -> dict[str, str]:
     for path in sorted((template_root() / "gateway" / "lua").glob("*.lua")):
         files[f"gateway/lua/{path.name}"] = path.read_text(encoding="utf-8")
     return files
+
+
+def _monitoring(spec: Spec) -> dict[str, str]:
+    values = configs.monitoring(spec)
+    filled = {name: fill(f"{name}.j2", **values) for name in ("monitoring/prometheus.yml", "monitoring/datasource.yaml")}
+    return filled | {name: asset(name) for name in ("monitoring/dashboards.yaml", "monitoring/dashboard.json")}
 
 
 def _needs(spec: Spec) -> dict[str, object]:

@@ -43,6 +43,14 @@ class Images(Section):
     gateway: str = "openresty/openresty:1.29.2.5-0-alpine"
     sidecar: str = Field("migrate/sidecar:0.1.0", description="adapter, guard, preload; built by `up`")
     python: str = Field("python:3.11-slim-bookworm", description="base on which the sidecar is built")
+    prometheus: str = Field("prom/prometheus:v3.14.0", description="only for the profile `monitoring`")
+    grafana: str = Field("grafana/grafana:13.2.2", description="only for the profile `monitoring`")
+
+
+class Monitoring(Section):
+    """The profile `monitoring` of the stack: Prometheus and Grafana, started only when asked for."""
+
+    port: Port = Field(11481, description="Grafana, always on loopback")
 
 
 class Route(Section):
@@ -120,6 +128,7 @@ class Spec(Section):
     ollama: Ollama = Ollama()
     gateway: Gateway = Gateway()
     images: Images = Images()
+    monitoring: Monitoring = Monitoring()
     engines: dict[Name, Engine] = Field(default_factory=dict)
     routes: dict[str, Route] = Field(default_factory=dict)
     takeover: TakeOver = TakeOver()

@@ -174,6 +174,20 @@ def guard(spec: Spec) -> dict[str, Any]:
     }
 
 
+def monitoring(spec: Spec) -> dict[str, Any]:
+    """Return what Prometheus and Grafana are told: whom to ask inside the stack's network."""
+    return {
+        "token_file": "/etc/prometheus/control.token",
+        "gateway": f"{host(spec, 'gateway')}:9180",
+        "sampler": f"{host(spec, 'sampler')}:9181",
+        "prometheus": f"http://{host(spec, 'prometheus')}:9090",
+        "engines": [
+            {"engine": name, "replica": one, "address": engine_host(spec, one)}
+            for name in spec.engines for one in spec.replicas(name)
+        ],
+    }  # fmt: skip
+
+
 def preload(spec: Spec, facts: Facts | None) -> dict[str, Any]:
     """Return the preloader's config.json.
 

@@ -12,6 +12,8 @@ from orchestrator.rendering.surface import keys_mount
 from orchestrator.spec import Spec
 from orchestrator.spec_engine import Engine
 
+MONITORING = ("sampler", "prometheus", "grafana")   # of the profile of that name, so not among `services`
+_ALWAYS = ("ollama", "gateway", "adapter", "guard")
 _DOCKERS_OWN = {"bridge", "host", "none"}  # cannot be joined under a name
 _OURS = {"OLLAMA_HOST", "OLLAMA_NOPRUNE", "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"}
 
@@ -22,13 +24,14 @@ def context(spec: Spec, facts: Facts | None) -> dict[str, Any]:
         "stack": spec.name,
         "project": configs.project(spec),
         "images": spec.images.model_dump(),
+        "monitoring": spec.monitoring.model_dump(),
         "ollama": _ollama(spec),
         "gateway": _gateway(spec),
         "preloads": bool(spec.ollama.pinned),
         "engines": [one for name in spec.engines for one in _engines(spec, name, facts)],
         "volumes": _named(spec),
         "token_file": configs.TOKEN_FILE,
-        "host": {name: configs.host(spec, name) for name in ("ollama", "gateway", "adapter", "guard", "preload")},
+        "host": {name: configs.host(spec, name) for name in (*_ALWAYS, "preload", *MONITORING)},
     }
 
 
@@ -43,9 +46,8 @@ def eager(spec: Spec, facts: Facts | None) -> dict[str, Any]:
 
 def services(spec: Spec) -> list[str]:
     """Return the services of a stack in the order in which they start."""
-    always = ["ollama", "gateway", "adapter", "guard"]
     pinned = ["preload"] if spec.ollama.pinned else []
-    return [*always, *pinned, *(service for name in spec.engines for service in engine_services(spec, name))]
+    return [*_ALWAYS, *pinned, *(service for name in spec.engines for service in engine_services(spec, name))]
 
 
 def engine_services(spec: Spec, name: str) -> list[str]:
@@ -80,10 +82,10 @@ def _gateway(spec: Spec) -> dict[str, Any]:
         "listen": spec.gateway.listen,
         "port": spec.gateway.port,
         "control_port": spec.gateway.control_port,
-        "networks": [
-            {"key": f"original-{at}", "name": name, "aliases": aliases}
         "openai_port": spec.gateway.openai_port,
         "keys_mount": keys_mount(spec),
+        "networks": [
+            {"key": f"original-{at}", "name": name, "aliases": aliases}
             for at, (name, aliases) in enumerate(joined.items())
         ],
         "grace": f"{math.ceil(longest) + 30}s",
@@ -116,6 +118,7 @@ def _named(spec: Spec) -> list[dict[str, Any]]:
     """Return the volumes to declare: the stack's own, and those of the original, which exist already."""
     engines = spec.engines.values()
     own = ["gateway-state", "gpu-lock"] if spec.ollama.volumes else ["ollama", "gateway-state", "gpu-lock"]
+    own += ["prometheus-data", "grafana-data"]
     own += [cache for cache in ("hf-cache", "vllm-cache") if any(_uses(cache, one) for one in engines)]
     mounts = [*spec.ollama.volumes, *(mount for one in engines for mount in one.volumes)]
     foreign = dict.fromkeys(source for source in map(_volume, mounts) if source and source not in own)

@@ -55,9 +55,10 @@ class Cli:
         """Runs `docker ARGS`; returns its standard output."""
         return self._run([*self.client.client_config.docker_cmd, *args])
 
-    def compose(self, *args: object) -> str:
-        """Runs `docker compose ARGS` for the project; returns its standard output."""
-        return self._run([*self.client.client_config.docker_compose_cmd, *args], _unasked(args))
+    def compose(self, *args: object, profile: str = "") -> str:
+        """Runs `docker compose ARGS` for the project, with that profile; returns its standard output."""
+        first = ["--profile", profile] if profile else []
+        return self._run([*self.client.client_config.docker_compose_cmd, *first, *args], _unasked(args))
 
     def docker_lines(self, *args: object) -> Iterator[tuple[str, str]]:
         """Runs `docker ARGS`; yields ("stdout" | "stderr", line) as they come."""

@@ -35,7 +35,8 @@ class Compose:
         self._cli.compose("stop", *(["--timeout", grace_s] if grace_s is not None else []), *services)
 
     def down(self, *, volumes: bool = False) -> None:
-        self._cli.compose("down", "--remove-orphans", *(["--volumes"] if volumes else []))
+        """Removes everything, also what only a profile starts: left behind, it would keep the network."""
+        self._cli.compose("down", "--remove-orphans", *(["--volumes"] if volumes else []), profile="monitoring")
 
     def services(self) -> list[str]:
         return self._cli.compose("config", "--services").split()
