@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 from pathlib import Path
 from typing import Any, Self
 
+PATIENCE_S = 90
 HERE = Path(__file__).parent
 Json = dict[str, Any]
-DRIVERS = {"ollama": "ollama_driver.py"}
+DRIVERS = {
+    "ollama": "ollama_driver.py", "openai": "openai_driver.py", "anthropic": "anthropic_driver.py",
+    "langchain-ollama": "langchain_driver.py", "litellm": "litellm_both_driver.py",
+    "ollama-js": "js/ollama.mjs", "openai-js": "js/openai.mjs",
+}  # fmt: skip
 # LiteLLM would fetch a price list, others a tokenizer.
 QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "any", "ANTHROPIC_API_KEY": "any"}
 
@@ -20,12 +26,13 @@ class Driver:
 
     def __init__(self, name: str, home: Path, log: Path) -> None:
         script = HERE / DRIVERS[name]
-        program = home / "bin" / ("node" if script.suffix == ".mjs" else "python")
+        node = [home / "bin" / "node", "--import", script.with_name("home.mjs")]
+        program = node if script.suffix == ".mjs" else [home / "bin" / "python"]
         plain = {key: text for key, text in os.environ.items() if not key.lower().endswith("_proxy")}
         self.name, self.log = name, log
         self._errors = log.open("wb")
         self._process = subprocess.Popen(
-            [program, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+            [*program, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
             env={**plain, **QUIET, "CLIENTS_HOME": str(home)},
         )  # fmt: skip
 
@@ -57,6 +64,8 @@ class Driver:
 
     def _answer(self) -> Any:
         assert self._process.stdout
-        line = self._process.stdout.readline()
-        assert line, f"{self.name} ended: {self.log.read_text()[-3000:]}"
+        # Only whole lines come, so nothing is left in a buffer; a script that hangs shows where in its log.
+        able, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+        line = self._process.stdout.readline() if able else ""
+        assert line, f"{self.name} ended or hangs: {self.log.read_text()[-3000:]}"
         return json.loads(line)

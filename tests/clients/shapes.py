@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -27,7 +28,7 @@ def shape(value: Any, key: str = "") -> Any:
     if isinstance(value, list | tuple):
         return runs(shape(one) for one in value)
     if hasattr(value, "model_dump"):
-        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        fields = {name: getattr(value, name, None) for name in type(value).model_fields}
         return {"class": type(value).__name__, **shape({**fields, **(value.model_extra or {})})}
     return type(value).__name__
 
@@ -42,13 +43,18 @@ def runs(values: Iterable[Any]) -> list[Any]:
 
 
 def attempt(case: Callable[[], Any]) -> Any:
-    """Return what a case answers, or the class and the words of the error that the library raised."""
+    """Return what a case answers, or the class and the words of the error that the library raised.
+
+    One of Python's own errors is marked as `ours`: the script does not fit the library, or the library stumbled.
+    """
     try:
         return case()
     except Exception as error:  # noqa: BLE001 - which one comes is the result
-        if type(error).__module__ in ("builtins", "__main__"):
+        told = {"error": type(error).__name__, "said": str(error)}
+        if type(error).__module__ == "builtins":
             traceback.print_exc()
-        return {"error": type(error).__name__, "said": str(error)}
+            told["ours"] = "an error of Python's own"
+        return told
 
 
 def serve(cases: Callable[[dict[str, Any]], dict[str, Callable[[], Any]]]) -> None:
@@ -58,5 +64,9 @@ def serve(cases: Callable[[dict[str, Any]], dict[str, Callable[[], Any]]]) -> No
     print(json.dumps("ready"), file=out, flush=True)
     for line in sys.stdin:
         told = json.loads(line)
-        results = {name: attempt(case) for name, case in cases(told).items() if name not in told.get("without", [])}
+        results = {}
+        for name, case in cases(told).items():
+            began = time.monotonic()
+            results[name] = attempt(case)
+            print(f"{told['side']} {name}: {time.monotonic() - began:.2f} s", file=sys.stderr, flush=True)
         print(json.dumps(results), file=out, flush=True)
