@@ -240,6 +240,17 @@ def schema(
     _run(Common(stack, file, json, quiet, verbose, no_color, progress), "schema", form=name)
 
 
+@app.command(help="Keys that callers send, where migrate.yaml asks for them: add, list, remove, grace, enforce.")
+def keys(
+    action: Annotated[str, typer.Argument(metavar="add|list|remove|grace|enforce")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="whose key")] = None,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "keys", action=action, owner=name)
+
+
 def main() -> None:
     """Entry point of the command `migrate`."""
     app()

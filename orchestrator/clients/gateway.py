@@ -77,6 +77,21 @@ class GatewayStatus(_Answer):
     """
 
     stack: str
+class Touched(_Answer):
+    """What was done to Ollama's copy of a route's model through the gateway (pull, create, copy, delete), and when."""
+
+    by: str
+    at: float
+
+
+class KeyStatus(_Answer):
+    """Whether callers without a key are refused, how many keys are known, and who called without one how often."""
+
+    mode: Literal["grace", "enforce"]
+    known: int
+    callers: dict[str, int] = {}
+
+
     role: str
     version: int
     weights: dict[str, float]
@@ -95,6 +110,8 @@ class LogRecord(_Answer):
 
     ts: float
     id: str
+    touched: dict[str, Touched] = {}
+    keys: KeyStatus | None = None
     route: str | None
     model: str | None
     side: Side

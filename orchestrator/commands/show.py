@@ -15,6 +15,7 @@ from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
+from orchestrator.names import canonical
 from orchestrator.spec import Spec
 from orchestrator.state import EngineState, RouteState, StackState, States
 from orchestrator.steps.lease import held
@@ -60,6 +61,7 @@ def status(console: Console, common: Common, *, exit_code: bool) -> int:
         "replicas": {name: {one: each.model_dump() for one, each in copies.items()}
                      for name, copies in (gateway.replicas if gateway else {}).items()},
         "routes": routes,
+        "keys": gateway.keys.model_dump() if gateway and gateway.keys else None,
         "next": plans.next_command(spec, states, owed=bool(owed)),
         "last_verdict": _last_verdict(journal.entries("verdict")),
     }
@@ -124,7 +126,17 @@ def _route(
         "engine_state": str(states.engines[engine]) if engine else None,
         "health": _engine_health(spec, engine, health) if engine else health.get("ollama", "absent"),
         "live": dict(live),
+        "touched": _touched(model, states, gateway),
     }
+
+
+def _touched(model: str, states: States, gateway: GatewayStatus | None) -> dict[str, Any] | None:
+    """Return what was done to Ollama's copy since the route came to where it is."""
+    found = gateway.touched.get(canonical(model)) if gateway else None
+    since = states.since.get(f"route/{model}")
+    if found is None or (since and found.at < since):
+        return None
+    return found.model_dump()
 
 
 def _engine_health(spec: Spec, engine: str, health: dict[str, str]) -> str:
@@ -156,6 +168,17 @@ def _last_verdict(entries: list[Any]) -> dict[str, Any] | None:
     return {"subject": last.subject, "result": last.text, "at": last.at}
 
 
+def _keyless(keys: dict[str, Any] | None) -> list[str]:
+    """Say who calls without a key."""
+    if not keys or not keys["callers"]:
+        return []
+    most = sorted(keys["callers"].items(), key=lambda one: -one[1])
+    named = ", ".join(f"{address} ({count})" for address, count in most[:5])
+    more = f" and {len(most) - 5} more" if len(most) > 5 else ""
+    count = sum(keys["callers"].values())
+    return [f"! {count} requests without a key since the gateway's start: {named}{more}; see: migrate keys list"]
+
+
 def _text(data: dict[str, Any], states: States) -> str:
     lines = [f"stack {data['stack']}: {data['state']}, address {data['address']}"]
     if states.stack is StackState.TAKEN_OVER and not data["gateway"]["reachable"]:
@@ -171,8 +194,12 @@ def _text(data: dict[str, Any], states: States) -> str:
         since = f" since {clock(route['since'])}" if route["since"] else ""
         engine = f"  engine {route['engine']} {route['health']}" if route["engine"] else ""
         lines.append(f"  {route['model']:<{width}}  {route['phase']}{since}{weight}{engine}")
+        if touched := route["touched"]:
+            lines.append(f"! {route['model']}: {touched['by']} at {clock(touched['at'])} changed Ollama's copy only; "
+                         "vLLM serves what was proven before")  # fmt: skip
     for copies in data["replicas"].values():
         lines += _passed_over(copies)
+    lines += _keyless(data["keys"])
     if data["last_verdict"]:
         verdict = data["last_verdict"]
         lines.append(f"last verdict: {verdict['subject']}: {verdict['result']} ({clock(verdict['at'])})")

@@ -77,7 +77,7 @@ def test_hosts_of_an_ollama_on_loopback(host: str, may: bool) -> None:
 
 
 def parsed(text: str | bytes) -> tuple[dict[str, str], list[int]]:
-    entries, wrong = keys[b"parse"](text if isinstance(text, bytes) else text.encode())
+    entries, wrong, _ = keys[b"parse"](text if isinstance(text, bytes) else text.encode())
     return {one[b"name"].decode(): one[b"hash"].decode() for one in entries.values()}, list(wrong.values())
 
 
@@ -90,15 +90,26 @@ def test_the_file_of_hashes() -> None:
     assert parsed("") == ({}, [])
 
 
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [("mode grace", b"grace"), (" mode: enforce \r\n", b"enforce"), ("mode grace\nmode enforce", b"enforce"), ("", None),
+     ("mode", None), ("mode open", None), ("# mode grace", None)],
+)  # fmt: skip
+def test_the_mode_may_stand_in_the_file(text: str, mode: bytes | None) -> None:
+    entries, wrong, found = keys[b"parse"](text.encode())
+    assert (found, len(entries)) == (mode, 0)
+    assert bool(len(wrong)) is (text in ("mode", "mode open"))
+
+
 @given(st.binary(max_size=200))
 def test_any_file_is_read(text: bytes) -> None:
-    entries, _ = keys[b"parse"](text)
+    entries, _, _ = keys[b"parse"](text)
     assert all(len(one[b"hash"]) == 64 for one in entries.values())
 
 
 @given(st.text(alphabet="0123456789abcdef", min_size=64, max_size=64), st.integers(0, 63))
 def test_only_the_whole_hash_is_found(hash_: str, at: int) -> None:
-    entries, _ = keys[b"parse"](f"{A} ci\n{hash_} mine\n".encode())
+    entries, _, _ = keys[b"parse"](f"{A} ci\n{hash_} mine\n".encode())
     assert keys[b"find"](entries, hash_.encode()) == b"mine"
     other = hash_[:at] + ("0" if hash_[at] != "0" else "1") + hash_[at + 1 :]
     assert keys[b"find"](entries, other.encode()) is None

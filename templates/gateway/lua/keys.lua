@@ -1,25 +1,30 @@
 -- The keys that callers may be asked for: a file of hashes and names, one a line as sha256sum writes them.
--- No key is ever stored.
+-- No key is ever stored. A line `mode enforce` or `mode grace` says what happens to callers without one.
 local bit = require 'bit'
 
 local M = {}
 
 local byte = string.byte
 
--- Entries {hash, name} of the file's text, and the numbers of lines that are none.
+local MODE = '^%s*mode:?%s+(%a+)%s*$'
+local MODES = { grace = true, enforce = true }
+
+-- Entries {hash, name} of the file's text, the numbers of lines that are none, and the mode that it names, if any.
 function M.parse(text)
-  local entries, wrong, number = {}, {}, 0
+  local entries, wrong, number, mode = {}, {}, 0, nil
   text = text:gsub('^\239\187\191', '')
   for line in (text .. '\n'):gmatch('([^\r\n]*)\r?\n') do
     number = number + 1
     local hash, name = line:gsub('^%s*[Ss][Hh][Aa]256:', ''):match('^%s*(%x+)[%s*]+(%S.-)%s*$')
     if hash and #hash == 64 then
       entries[#entries + 1] = { hash = hash:lower(), name = name }
+    elseif MODES[line:match(MODE) or ''] then
+      mode = line:match(MODE)
     elseif not line:match('^%s*$') and not line:match('^%s*#') then
       wrong[#wrong + 1] = number
     end
   end
-  return entries, wrong
+  return entries, wrong, mode
 end
 
 -- The name whose hash this is, or nil, in a time that tells neither how far a hash agrees nor which it is.

@@ -27,7 +27,7 @@ local PREFLIGHT = 'Authorization,Content-Type,User-Agent,Accept,X-Requested-With
 
 local rules = origins.new('')
 local config = {}
-local entries, keys_text, known, knowns = {}, nil, {}, 0
+local entries, keys_text, enforced, known, knowns = {}, nil, true, {}, 0
 local foreign = {}   -- names that only vLLM knows, as clients write them -> true
 local started = 0
 
@@ -50,8 +50,9 @@ local function load_keys()
     ngx.log(ngx.CRIT, config.keys.file, ' cannot be read: no key is known')
   end
   keys_text, known, knowns = text or false, {}, 0
-  local wrong
-  entries, wrong = keys.parse(text or '')
+  local wrong, mode
+  entries, wrong, mode = keys.parse(text or '')
+  enforced = (mode or config.keys.mode) ~= 'grace'
   if #wrong > 0 then ngx.log(ngx.CRIT, config.keys.file, ': no hash and name in line ', table.concat(wrong, ', ')) end
 end
 
@@ -100,7 +101,7 @@ local function check_key(request)
   var.gw_authorization = ''
   if api_key then ngx.req.clear_header('X-Api-Key') end
   if request.caller or open_to_all(request) then return end
-  if config.keys.mode == 'grace' then
+  if not enforced then
     callers:incr(var.remote_addr, 1, 0)
     return
   end
@@ -239,7 +240,7 @@ function M.key_status()
   table.sort(all, function(a, b) return a[2] > b[2] end)
   local shown = {}
   for i = 1, math.min(#all, CALLERS_SHOWN) do shown[all[i][1]] = all[i][2] end
-  return { mode = config.keys.mode, known = #entries, callers = shown }
+  return { mode = enforced and 'enforce' or 'grace', known = #entries, callers = shown }
 end
 
 -- The doors of vLLM's port: exactly these paths, however vLLM might read another spelling.
