@@ -181,7 +181,7 @@ class Adapter:
         name = name_of(body)
         route = self._route(request, name, _not_pulled(name))
         data = await self._embed(route, name, texts, truncate=True)
-        form = str(body.get("encoding_format") or "float")
+        form = str(body.get("encoding_format") or "float").lower()
         found = embed.vectors(data, body.get("dimensions"))
         return json_response(embed.v1_answer(name, found, form, embed.tokens(data)), V1, end="\n")
 

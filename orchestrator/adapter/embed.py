@@ -38,7 +38,7 @@ def v1_inputs(request: JSON) -> list[str]:
     if given is None or given == []:
         raise Refusal(400, "invalid input", early=True)
     form = request.get("encoding_format") or "float"
-    if form not in ("float", "base64"):
+    if str(form).lower() not in ("float", "base64"):
         text = f"Invalid value for 'encoding_format' = {form}. Supported values: ['float', 'base64']."
         raise Refusal(400, text, early=True)
     if given == "":

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from orchestrator.adapter.config import Route
-from orchestrator.adapter.refusals import Refusal, images_refused, incapable
+from orchestrator.adapter.refusals import Refusal, go_type, images_refused, incapable
 from orchestrator.adapter.wire import JSON
 
 NO_URLS = "image URLs are not currently supported, please use base64 encoded data instead"
@@ -98,24 +98,50 @@ def v1(route: Route, messages: Any) -> list[JSON]:
         raise Refusal(400, "[] is too short - 'messages'", early=True)
     if not all(isinstance(message, dict) for message in messages):
         raise Refusal(400, "json: cannot unmarshal into Go struct field of type openai.Message", early=True)
-    return [{**message, "content": _parts(route, message.get("content"))} for message in messages]
+    return [_v1_message(route, message) for message in messages]
+
+
+def _v1_message(route: Route, message: JSON) -> JSON:
+    """Return a message with its content in one piece; content may only be missing beside calls."""
+    content, calls = message.get("content"), message.get("tool_calls")
+    if calls is not None:
+        _check_calls(calls)
+    if (content is None and calls is None) or not isinstance(content, str | list | None):
+        raise Refusal(400, f"invalid message content type: {go_type(content)}", early=True)
+    return {**message, "content": _parts(route, content)}
+
+
+def _check_calls(calls: Any) -> None:
+    try:
+        fit = all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)
+    except (KeyError, TypeError, ValueError):
+        fit = False
+    if not fit:
+        raise Refusal(400, "invalid tool call arguments", early=True)
 
 
 def _parts(route: Route, content: Any) -> Any:
     """Return plain text for text parts; images must be data URLs, as Ollama demands."""
     if not isinstance(content, list):
         return content
-    if all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "\n".join(str(part.get("text", "")) for part in content)
-    for part in content:
-        image = part.get("image_url") if isinstance(part, dict) else None
-        url = image.get("url", "") if isinstance(image, dict) else image
-        if isinstance(url, str) and url.startswith(("http://", "https://")):
-            text = "image URLs are not currently supported, please use base64 encoded data instead"
-            raise Refusal(400, text, early=True)
+    images = [_check_part(part) for part in content]
+    if not any(images):
+        return "\n".join(part["text"] for part in content)
     if not route.can("vision"):
         raise images_refused()
     return content
+
+
+def _check_part(part: Any) -> bool:
+    """Return whether a part is an image; raises Refusal for one that Ollama does not know."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return False
+    if kind != "image_url":
+        raise Refusal(400, "invalid message format", early=True)
+    image = part.get("image_url")
+    image_data(image.get("url") if isinstance(image, dict) else image)
+    return True
 
 
 def tools(route: Route, wanted: Any, body: JSON) -> None:

@@ -24,7 +24,8 @@ _KINDS = {
     "array": ("stop",),
 }  # fmt: skip
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
-_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(r"(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATIONS = re.compile(f"[-+]?({_DURATION.pattern})+")
 
 
 def checked(options: Any) -> JSON:
@@ -118,8 +119,9 @@ def keep_alive(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     text = str(value)
-    if not isinstance(value, str) or (text != "0" and not re.fullmatch(f"({_DURATION.pattern})+", text)):
-        raise Refusal(400, f'time: invalid duration "{text}"', early=True)
+    if not isinstance(value, str) or (text.lstrip("+-") != "0" and not re.fullmatch(_DURATIONS, text)):
+        lacking = "missing unit in" if re.fullmatch(r"[-+]?[\d.]*\d[\d.]*", text) else "invalid"
+        raise Refusal(400, f'time: {lacking} duration "{text}"', early=True)
     units = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
     total = sum(float(part[0]) * units[part[2]] for part in _DURATION.findall(text))
     return -total if text.startswith("-") else total

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.adapter.refusals import EngineFault
-from orchestrator.adapter.wire import JSON
+from orchestrator.adapter.wire import JSON, dumps
 
 
 @dataclass(slots=True)
@@ -26,6 +26,12 @@ class Call:
         except json.JSONDecodeError:
             value = None
         return value if isinstance(value, dict) else {"raw": self.arguments}
+
+
+    def as_text(self) -> str:
+        """Return the arguments as Ollama writes them; what is no JSON object stays as it came."""
+        value = self.as_object()
+        return self.arguments if "raw" in value and value["raw"] == self.arguments else dumps(value)
 
 
 @dataclass(slots=True)

@@ -40,6 +40,14 @@ def kind_of(value: Any) -> str:
     return _KINDS.get(type(value), "null")
 
 
+_GO_TYPES = {str: "string", bool: "bool", int: "float64", float: "float64", list: "[]interface {}"}
+
+
+def go_type(value: Any) -> str:
+    """Return what Go prints for the type of a decoded JSON value."""
+    return "<nil>" if value is None else _GO_TYPES.get(type(value), "map[string]interface {}")
+
+
 def unfit(value: Any, struct: str, field: str, kind: str) -> Refusal:
     """Return the refusal of a value of the wrong type, in the words of Go's decoder."""
     text = f"json: cannot unmarshal {kind_of(value)} into Go struct field {struct}.{field} of type {kind}"

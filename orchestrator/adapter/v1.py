@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.adapter import ask, messages, options
 from orchestrator.adapter.ask import Ask
 from orchestrator.adapter.config import Route
-from orchestrator.adapter.refusals import Refusal, incapable, unsupported
+from orchestrator.adapter.refusals import Refusal, go_type, incapable, unsupported
 from orchestrator.adapter.wire import JSON
 
 _EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "ultra", "max", "none")
@@ -48,6 +48,9 @@ def completion(route: Route, request: JSON) -> Ask | str:
         raise unsupported(name, "generate")
     if request.get("suffix"):
         raise incapable(route.name, "insert")
+    for stop in request["stop"] if isinstance(request.get("stop"), list) else []:
+        if not isinstance(stop, str):
+            raise Refusal(400, f"invalid type for 'stop' field: {go_type(stop)}", early=True)
     conversation = messages.with_modelfile(route, [{"role": "user", "content": prompt}])
     question = ask.build(
         route, name, _options(route, request), messages=conversation, stream=bool(request.get("stream"))
@@ -84,11 +87,12 @@ def _number(name: str, value: Any) -> float | int:
 
 def _respond_as(wanted: Any, body: JSON) -> None:
     """Pass on the response formats that Ollama knows; a schema gets the name that vLLM demands."""
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    kind = str(wanted.get("type")).strip().lower() if isinstance(wanted, dict) else None
     if kind == "json_object":
         body["response_format"] = {"type": "json_object"}
     elif kind == "json_schema":
-        schema = (wanted.get("json_schema") or {}).get("schema")
+        named = wanted.get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else None
         if schema is not None:
             body["response_format"] = {
                 "type": "json_schema",

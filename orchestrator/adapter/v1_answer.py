@@ -139,7 +139,7 @@ def _calls(calls: list[Call]) -> list[JSON]:
             "id": call.id,
             "index": call.index,
             "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
+            "function": {"name": call.name, "arguments": call.as_text()},
         }
         for call in calls
     ]

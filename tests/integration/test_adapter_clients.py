@@ -192,7 +192,7 @@ def test_openai_client_calls_tools(oai: openai.OpenAI) -> None:
     )
     calls = answer.choices[0].message.tool_calls or []
     assert [(call.id, call.function.name, call.function.arguments) for call in calls] == [  # type: ignore[union-attr]
-        ("call_abc", "weather", '{"city": "Oslo"}'),
+        ("call_abc", "weather", '{"city":"Oslo"}'),
         ("call_def", "time", "{}"),
     ]
     assert answer.choices[0].finish_reason == "tool_calls"

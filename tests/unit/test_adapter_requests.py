@@ -192,9 +192,14 @@ def test_keep_alive(text: Any, seconds: float) -> None:
     assert options.keep_alive(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["abc", "10", "5 m", True, []])
+@pytest.mark.parametrize("text", ["abc", "5 m", "5m3", "m", "", True, []])
 def test_bad_keep_alive_is_gos_text(text: Any) -> None:
     assert refused(options.keep_alive, text) == (400, f'time: invalid duration "{text}"')
+
+
+@pytest.mark.parametrize("text", ["10", "-3", "1.5"])
+def test_a_keep_alive_without_unit_says_so(text: str) -> None:
+    assert refused(options.keep_alive, text) == (400, f'time: missing unit in duration "{text}"')
 
 
 def test_raw_goes_past_the_template() -> None:

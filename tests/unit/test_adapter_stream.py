@@ -161,7 +161,7 @@ def test_thinking_and_tools_are_rendered_in_each_dialect() -> None:
     assert lines[-1]["done_reason"] == "stop"
     whole = json.loads(translate(data, ChatAnswer("M", 1, 1, usage=False), stream=False)[0])
     assert whole["choices"][0]["message"]["reasoning"] == "hm"
-    assert [call["function"]["arguments"] for call in whole["choices"][0]["message"]["tool_calls"]] == ['{"a":1}', ""]
+    assert [call["function"]["arguments"] for call in whole["choices"][0]["message"]["tool_calls"]] == ['{"a":1}', "{}"]
     assert whole["choices"][0]["finish_reason"] == "tool_calls"
 
 
