@@ -36,6 +36,12 @@ def spoken(request: Json) -> list[Json]:
     return found
 
 
+def function(tool: Json) -> Json:
+    """Return a tool as the native API names its parts."""
+    known = {"name": tool.get("name"), "description": tool.get("description", "")}
+    return {**known, "parameters": tool.get("input_schema") or {}}
+
+
 def native_request(request: Json) -> Json:
     if not request.get("model"):
         raise Refusal(400, "model is required")
@@ -47,7 +53,7 @@ def native_request(request: Json) -> Json:
     options: Json = {**passed, "num_predict": request["max_tokens"]}
     if request.get("stop_sequences"):
         options["stop"] = request["stop_sequences"]
-    tools = [{"type": "function", "function": t} for t in request.get("tools") or []]
+    tools = [{"type": "function", "function": function(t)} for t in request.get("tools") or []]
     thinking = (request.get("thinking") or {}).get("type")
     return {
         "model": request["model"],
@@ -74,6 +80,9 @@ async def handle(service: Service, exchange: Exchange) -> None:
         await respond.v1_refuse(exchange, refusal, early=True, anthropic=True)
         return
     try:
+        model = service.store.get(inner["model"])
+        if model and not model.can("thinking"):
+            inner["think"] = None  # relaxed on this route alone, for tools that always ask for it
         job = service.chat(inner)
         events = service.run(job, exchange.loaded)
         async with aclosing(events):
@@ -113,23 +122,58 @@ async def _whole(exchange: Exchange, name: str, events: AsyncIterator[Event]) ->
     await respond.v1_json(exchange, {**head(name), "content": content, "stop_reason": reason, "usage": usage(done)})
 
 
+class Blocks:
+    """Opens and closes the blocks of a streamed answer, numbered as they come."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.kind = ""
+
+    def delta(self, kind: str, said: str) -> bytes:
+        """Return the events of a piece of text or thinking."""
+        head = b""
+        if self.kind != kind:
+            head = self.close() + self._event("start", content_block={"type": kind, kind: ""})
+            self.kind = kind
+        return head + self._event("delta", delta={"type": f"{kind}_delta", kind: said})
+
+    def call(self, block: Json) -> bytes:
+        """Return the events of a whole call of a tool."""
+        head = self.close() + self._event("start", content_block={**block, "input": {}})
+        self.kind = "tool_use"
+        arguments = golang.dumps(block["input"]).decode()
+        return head + self._event("delta", delta={"type": "input_json_delta", "partial_json": arguments}) + self.close()
+
+    def close(self) -> bytes:
+        """Return the end of the open block, if there is one."""
+        if not self.kind:
+            return b""
+        ended = self._event("stop")
+        self.kind, self.index = "", self.index + 1
+        return ended
+
+    def _event(self, moment: str, **fields: Any) -> bytes:
+        return event(f"content_block_{moment}", index=self.index, **fields)
+
+
 async def _stream(exchange: Exchange, name: str, events: AsyncIterator[Event]) -> None:
-    block = {"type": "text", "text": ""}
+    blocks, called = Blocks(), False
     done: Done | None = None
     async for item in events:
-        if isinstance(item, Piece) and not item.thinking:
-            if not exchange.started:
-                await exchange.start(200, STREAM_HEADERS)
-                begun = {**head(name), "content": [], "usage": usage(None)}
-                await exchange.write(event("message_start", message=begun))
-                await exchange.write(event("content_block_start", index=0, content_block=block))
-            delta = {"type": "text_delta", "text": item.text}
-            await exchange.write(event("content_block_delta", index=0, delta=delta))
+        if not exchange.started and isinstance(item, Piece | Done):
+            await exchange.start(200, STREAM_HEADERS)
+            await exchange.write(event("message_start", message={**head(name), "content": [], "usage": usage(None)}))
+        if isinstance(item, Piece) and item.call:
+            called = True
+            await exchange.write(blocks.call(tool_use(item.call)))
+        elif isinstance(item, Piece) and item.text:
+            await exchange.write(blocks.delta("thinking" if item.thinking else "text", item.text))
         elif isinstance(item, Done):
             done = item
     if not exchange.started:
         await exchange.start(200, STREAM_HEADERS)
     reason = REASONS.get(done.reason, "end_turn") if done else "end_turn"
-    await exchange.write(event("content_block_stop", index=0))
-    await exchange.write(event("message_delta", delta={"stop_reason": reason}, usage=usage(done)))
+    await exchange.write(blocks.close())
+    stop = {"stop_reason": "tool_use" if called else reason}
+    await exchange.write(event("message_delta", delta=stop, usage=usage(done)))
     await exchange.end(event("message_stop"))
