@@ -56,11 +56,11 @@ def cases(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "messages-tools-answered": lambda: shape(create(messages=answered, tools=[TOOL])),
         "messages-thinking": lambda: shape(create(model=think, **thinking)),
         "messages-thinking-stream": lambda: events(model=think, **thinking),
-        "messages-thinking-refused": lambda: shape(create(**thinking)),
+        "messages-thinking-relaxed": lambda: shape(create(**thinking)),
         "messages-image-refused": lambda: shape(create(messages=[{"role": "user", "content": [image]}])),
         "messages-unknown": lambda: shape(create(model="no-such-model")),
         "messages-unknown-stream": lambda: events(model="no-such-model"),
-        "messages-empty": lambda: shape(create(messages=[])),
+        "messages-empty-refused": lambda: shape(create(messages=[])),
         "count-tokens": lambda: shape(client.messages.count_tokens(model=chat, messages=HELLO)),
         "models": lambda: shape([one.id for one in client.models.list()]),
     }  # fmt: skip

@@ -24,20 +24,24 @@ class Difference:
     ollama: Any
     other: Any
 
+    def __str__(self) -> str:
+        return f"{self.client} {self.case} at {self.path or 'its top'}: {self.ollama!r} on Ollama, {self.other!r}"
+
 
 @dataclass(frozen=True)
 class Row:
-    """A declared difference; patterns as in file names, `*` for anything."""
+    """A declared difference: patterns as of file names, several with commas."""
 
     clients: str
     cases: str
     paths: str
     why: str
+    only: str = ""  # `more`: covers only what Ollama does not have
 
     def covers(self, one: Difference) -> bool:
-        return all(
-            any(fnmatchcase(value, pattern) for pattern in patterns.split(", "))
-            for value, patterns in ((one.client, self.clients), (one.case, self.cases), (one.path, self.paths))
+        pairs = ((one.client, self.clients), (one.case, self.cases), (one.path, self.paths))
+        return (self.only != "more" or one.ollama == ABSENT) and all(
+            any(fnmatchcase(value, pattern) for pattern in patterns.split(", ")) for value, patterns in pairs
         )
 
 
