@@ -14,6 +14,7 @@ from orchestrator.rendering.environment import asset, document, fill, template_r
 from orchestrator.rendering.surface import doors
 from orchestrator.spec import Spec
 
+_FILLED = ("prometheus.yml", "datasource.yaml")
 _WORKERS = 4  # some 10,000 requests per second; more would only take memory
 TOKEN = "secrets/control.token"  # noqa: S105 - a path
 
@@ -65,8 +66,8 @@ def _gateway(spec: Spec, facts: Facts | None, role: str) -> dict[str, str]:
 
 def _monitoring(spec: Spec) -> dict[str, str]:
     values = configs.monitoring(spec)
-    filled = {name: fill(f"{name}.j2", **values) for name in ("monitoring/prometheus.yml", "monitoring/datasource.yaml")}
-    return filled | {name: asset(name) for name in ("monitoring/dashboards.yaml", "monitoring/dashboard.json")}
+    files = {f"monitoring/{name}": fill(f"monitoring/{name}.j2", **values) for name in _FILLED}
+    return files | {f"monitoring/{name}": asset(f"monitoring/{name}") for name in ("dashboards.yaml", "dashboard.json")}
 
 
 def _needs(spec: Spec) -> dict[str, object]:
