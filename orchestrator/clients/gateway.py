@@ -40,12 +40,19 @@ class Lease(_Answer):
     fallback: dict[str, float] = {}
 
 
-class Hold(_Answer):
-    """Whether new requests wait, until when (epoch seconds), and how many do."""
+class Held(_Answer):
+    """Whether new requests wait, until when (epoch seconds), how many do, and how many may."""
 
     on: bool
     until: float | None = None
     waiting: int = 0
+    most: int | None = None
+
+
+class Hold(Held):
+    """A hold of all requests, and those of single routes; `waiting` counts all."""
+
+    by_route: dict[str, Held] = {}
 
 
 class Live(_Answer):
@@ -70,13 +77,6 @@ class Replica(_Answer):
     counts: dict[str, dict[str, int]] = {}
 
 
-class GatewayStatus(_Answer):
-    """The gateway's state: weights 0..100 per route; counts per route, side and outcome since its start.
-
-    `by` and `changed` (epoch seconds) tell who last changed the weights, and when.
-    """
-
-    stack: str
 class Touched(_Answer):
     """What was done to Ollama's copy of a route's model through the gateway (pull, create, copy, delete), and when."""
 
@@ -92,6 +92,13 @@ class KeyStatus(_Answer):
     callers: dict[str, int] = {}
 
 
+class GatewayStatus(_Answer):
+    """The gateway's state: weights 0..100 per route; counts per route, side and outcome since its start.
+
+    `by` and `changed` (epoch seconds) tell who last changed the weights, and when.
+    """
+
+    stack: str
     role: str
     version: int
     weights: dict[str, float]
@@ -103,6 +110,8 @@ class KeyStatus(_Answer):
     counts: dict[str, dict[Side, dict[str, int]]] = {}
     failovers: dict[str, int] = {}
     replicas: dict[str, dict[str, Replica]] = {}
+    touched: dict[str, Touched] = {}
+    keys: KeyStatus | None = None
 
 
 class LogRecord(_Answer):
@@ -110,8 +119,6 @@ class LogRecord(_Answer):
 
     ts: float
     id: str
-    touched: dict[str, Touched] = {}
-    keys: KeyStatus | None = None
     route: str | None
     model: str | None
     side: Side
@@ -130,6 +137,7 @@ class LogRecord(_Answer):
     forced: bool
     version: int | None
     upstream: str | None
+    held_ms: float | None = None
 
 
 class Gateway:
@@ -180,9 +188,14 @@ class Gateway:
     def release(self, owner: str) -> None:
         self._ask("POST", "/control/lease", json={"owner": owner, "seconds": 0})
 
-    def hold(self, *, on: bool, seconds: float = 0) -> None:
-        """Let new requests wait, for at most `seconds`, or let them go."""
-        self._ask("POST", "/control/hold", json={"on": on, "seconds": seconds})
+    def hold(self, *, on: bool, seconds: float = 0, route: str | None = None, most: int | None = None) -> None:
+        """Let new requests of a route (none: all) wait, at most `most` of them for at most `seconds`, or let them go.
+
+        They go in the order in which they came, wherever the weights then say; more than `most` get a 503 with
+        Retry-After. Clients wait no longer than their own patience.
+        """
+        body = {"on": on, "seconds": seconds, "route": route, "most": most}
+        self._ask("POST", "/control/hold", json=body)
 
     def log(self, start: int = 0) -> tuple[list[LogRecord], int]:
         """Return the requests logged from byte `start` on (one page), and where to go on."""

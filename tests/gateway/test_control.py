@@ -158,33 +158,6 @@ def test_a_lease_is_shown_and_released(door: Gateway) -> None:
         door.lease("me", 60, {"nope": 1})
 
 
-def test_held_requests_wait_and_then_go_where_the_weight_says(bench: Bench, door: Gateway) -> None:
-    door.hold(on=True, seconds=60)
-    answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(bench.chat().json()["from"])) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 10
-    while door.status().hold.waiting < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert door.status().hold.waiting == 5
-    assert not answers
-    door.set_weights({ROUTE: 100}, door.status().version, "swap")
-    door.hold(on=False)
-    for thread in threads:
-        thread.join(10)
-    assert answers == ["engine"] * 5
-    assert door.status().hold.waiting == 0
-
-
-def test_a_hold_ends_by_itself(bench: Bench, door: Gateway) -> None:
-    door.hold(on=True, seconds=0.3)
-    assert bench.chat().json()["from"] == "ollama"
-    assert not door.status().hold.on
-    with pytest.raises(MigrateError):
-        door.hold(on=True, seconds=100_000)
-
-
 def test_the_log_comes_in_whole_lines_from_any_offset(bench: Bench, door: Gateway) -> None:
     start = door.log_end()
     for _ in range(3):

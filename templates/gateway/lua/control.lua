@@ -1,5 +1,6 @@
 -- The control door: weights, lease, hold, status, metrics and the log.
 local cjson = require 'cjson.safe'
+local hold = require 'hold'
 local live = require 'live'
 local scrape = require 'scrape'
 local spread = require 'spread'
@@ -9,9 +10,9 @@ local weights = require 'weights'
 
 local M = {}
 
-local shared = ngx.shared.gateway
 local LOG_PAGE = 4194304   -- bytes of the log per answer
 local HOLD_MOST = 600      -- seconds; clients give up sooner
+local WAIT_MOST = 5000     -- requests; each has a connection and its body
 local OUT_MOST = 600       -- seconds; whoever takes a replica out says so again
 
 local function answer(status, value)
@@ -43,7 +44,10 @@ local function payload()
   return type(value) == 'table' and value or nil
 end
 
-local function given(value) return value ~= cjson.null and value or nil end
+local function given(value)
+  if value ~= cjson.null then return value end
+  return nil
+end
 
 local function conflict()
   answer(409, { error = 'the weights were changed by someone else, or would rise without their version',
@@ -81,14 +85,22 @@ local function set_lease()
   answer(200, { lease = lease or cjson.null })
 end
 
+-- `on` may be left out: 0 seconds let go. No route: all requests.
 local function set_hold()
   local asked = payload()
-  local seconds = asked and tonumber(asked.seconds) or 0
-  if not asked or type(asked.on) ~= 'boolean' or (asked.on and (seconds <= 0 or seconds > HOLD_MOST)) then
-    return answer(400, { error = 'on: true or false, seconds: more than 0 and at most ' .. HOLD_MOST .. ' are needed' })
+  if not asked then return answer(400, { error = 'a JSON object is needed' }) end
+  local on, name, most = given(asked.on), given(asked.route), given(asked.most)
+  local seconds = on == false and 0 or given(asked.seconds)
+  if type(seconds) ~= 'number' or seconds ~= seconds or seconds < 0 or seconds > HOLD_MOST or (on and seconds == 0) then
+    return answer(400, { error = 'seconds: more than 0 and at most ' .. HOLD_MOST .. ' are needed, or on: false' })
   end
-  if asked.on then shared:set('hold', ngx.now() + seconds) else shared:delete('hold') end
-  answer(200, { on = asked.on })
+  local route = type(name) == 'string' and state.route_of(name) or nil
+  if name and not route then return answer(400, { error = 'route: no route named ' .. tostring(name) }) end
+  if most and (type(most) ~= 'number' or most % 1 ~= 0 or most < 0 or most > WAIT_MOST) then
+    return answer(400, { error = 'most: a whole number from 0 to ' .. WAIT_MOST .. ' is needed' })
+  end
+  hold.set(route, seconds, most, state.routes)
+  answer(200, { on = seconds > 0, route = route or cjson.null })
 end
 
 -- Of one replica, or of an engine that has none: its requests go elsewhere. 0 seconds let it come back.
@@ -106,13 +118,11 @@ end
 local function status()
   local now, all = state.now(), {}
   for route in pairs(state.routes) do all[route] = now.weights[route] or 0 end
-  local hold = shared:get('hold')
-  local held = hold ~= nil and hold > ngx.now()
   local counts, failovers = live.ended()
   answer(200, {
     stack = state.stack, role = state.role, version = now.version, weights = all,
     by = now.by or cjson.null, changed = now.changed or cjson.null,
-    hold = { on = held, ['until'] = held and hold or cjson.null, waiting = shared:get('held') or 0 },
+    hold = hold.status(state.routes),
     lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
     replicas = spread.status(), circuits = spread.circuits(),
     touched = surface.all_touched(), keys = surface.key_status(),

@@ -1,5 +1,6 @@
 -- One JSON line per request, and the counters. No prompt, no query string, no header is written.
 local cjson = require 'cjson.safe'
+local hold = require 'hold'
 local live = require 'live'
 local metrics = require 'metrics'
 local outcome = require 'outcome'
@@ -39,6 +40,7 @@ function M.write()
   if not request then return end
   requests.close()
   live.leave(request)
+  if request.queue then hold.leave(request) end
   local result = judge(request)
   live.count(request, result)
   local var, start = ngx.var, ngx.req.start_time()
@@ -51,6 +53,7 @@ function M.write()
     .. ',"weight":' .. (request.weight or 'null') .. ',"failover":' .. (request.failover and 'true' or 'false')
     .. ',"forced":' .. (request.forced and 'true' or 'false') .. ',"version":' .. (request.version or 'null')
     .. ',"upstream":' .. text(var.upstream_addr)
+  if request.held then line = line .. ',"held_ms":' .. ms(request.held) end
   if request.replica then line = line .. ',"replica":' .. text(request.replica) end
   var.gw_line = line .. '}'
   metrics.count(request, result, ngx.status, ngx.now() - start)

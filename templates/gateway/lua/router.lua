@@ -3,6 +3,7 @@ local body = require 'body'
 local choose = require 'choose'
 local direct = require 'direct'
 local hash = require 'hash'
+local hold = require 'hold'
 local live = require 'live'
 local requests = require 'request'
 local spread = require 'spread'
@@ -12,7 +13,6 @@ local surface = require 'surface'
 local M = {}
 
 local shared = ngx.shared.gateway
-local HELD_MOST = 1000       -- requests waiting at once; more pass on
 local CIRCUIT_SECONDS = 1    -- after a connect timeout: an address that is gone costs one request its time
 
 local SETTLE_SECONDS = 0.1
@@ -32,16 +32,6 @@ local settled = false
 local function settling()
   settled = settled or (shared:get('settled_at') or 0) <= ngx.now()
   return not settled
-end
-
-local function held() return (shared:get('hold') or 0) > ngx.now() or settling() end
-
-local function wait_while_held()
-  if not held() then return end
-  if shared:incr('held', 1, 0) <= HELD_MOST then
-    while held() do ngx.sleep(0.01) end
-  end
-  shared:incr('held', -1, 0)
 end
 
 -- Whose request it is: `key` chooses the side, `hash` the replica. With one key per program its conversations would
@@ -74,7 +64,7 @@ local function recognise(request, path)
     and (ngx.var.http_content_type or ''):lower():find('^%s*application/json') ~= nil
     and direct.allowed(text, found, past)
   local several = state.replicas[known.engine]
-  if several or known.sticky and undecided(state.now().weights[request.route] or 0) then
+  if several or known.sticky and (undecided(state.now().weights[request.route] or 0) or hold.any()) then
     identify(request, text, found, several)
   end
 end
@@ -142,22 +132,37 @@ function M.start_worker()
   shared:add('settled_at', ngx.now() + SETTLE_SECONDS)
 end
 
-local function route(request)
-  recognise(request, request.uri)
+local function go(request)
   if weigh(request) == 'vllm' then return to_vllm(request) end
   if request.route then surface.rename(request) end
   live.enter(request)
 end
 
--- A public door; `request` when it was opened already. Should deciding ever fail, Ollama answers, as it did before
--- there was a gateway.
-function M.public(request)
-  wait_while_held()
-  request = request or requests.open()
-  local decided, why = pcall(route, request)
+local function route(request)
+  recognise(request, request.uri)
+  if hold.any() and hold.concerns(request) then return ngx.exec('@held') end
+  return go(request)
+end
+
+local function attempt(step, request)
+  local decided, why = pcall(step, request)
   if decided then return end
   ngx.log(ngx.CRIT, 'routing failed, Ollama answers: ', why)
   request.side, request.via, request.engine = 'ollama', 'ollama', nil
+end
+
+-- A public door; `request` when it was opened already. Should deciding ever fail, Ollama answers, as it did before
+-- there was a gateway.
+function M.public(request)
+  while settling() do ngx.sleep(0.01) end
+  return attempt(route, request or requests.open())
+end
+
+-- A request that must wait, in a location that notices when its client leaves.
+function M.held()
+  local request = requests.current()
+  hold.wait(request)
+  return attempt(go, request)
 end
 
 -- Everything under /side/ollama and /side/vllm of the control door.
