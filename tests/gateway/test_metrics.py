@@ -143,8 +143,9 @@ def test_outcomes_and_codes_are_counted(bench: Bench) -> None:
 
     found = Counter()
     for labels, n in ended(bench, 4, act).items():
-        found[labels[-2:]] += n
-    assert found == {("error", "5xx"): 1, ("complete", "4xx"): 1, ("truncated", "2xx"): 1, ("refused", "5xx"): 1}
+        found[labels[-3:]] += n
+    assert found == {("direct", "error", "5xx"): 1, ("direct", "complete", "4xx"): 1, ("direct", "truncated", "2xx"): 1,
+                     ("gateway", "refused", "5xx"): 1}  # fmt: skip
 
 
 def test_a_client_that_leaves_before_the_headers_got_no_code(bench: Bench) -> None:

@@ -25,7 +25,7 @@ end
 -- Answers with `status` and `message`; `refused` says that no upstream could be reached.
 function M.answer(status, message, refused)
   local request = requests.current() or requests.open()
-  request.refused = refused
+  request.refused, request.own = refused, true
   ngx.status = status
   ngx.header.content_type = 'application/json; charset=utf-8'
   local text = cjson.encode(shape(request.uri, message))

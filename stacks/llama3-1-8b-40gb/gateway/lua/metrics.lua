@@ -38,6 +38,7 @@ end
 
 -- How it came to its answer; each request has one of these.
 local function path_of(request)
+  if request.own then return 'gateway' end
   if request.failover then return 'failover' end
   if request.replayed then return 'replayed' end
   return request.via
