@@ -22,9 +22,41 @@ function M.open()
   return request
 end
 
+-- A body of a megabyte or of unknown length may take so long: `seconds`, and its size at `rate` bytes per second.
+M.patience = { seconds = 30, rate = 16384 }
+local LONGEST = 67108864
+
+local function read()
+  ngx.req.read_body()
+  return true
+end
+
+local function late(seconds)
+  ngx.sleep(seconds)
+  return false
+end
+
+local function read_in_time(length)
+  local reader = ngx.thread.spawn(read)
+  local now = coroutine.status(reader)
+  if now == 'zombie' or now == 'dead' then return end   -- it was there already
+  local clock = ngx.thread.spawn(late, M.patience.seconds + (length or LONGEST) / M.patience.rate)
+  local _, came = ngx.thread.wait(reader, clock)
+  if came then
+    ngx.thread.kill(clock)
+  else
+    ngx.exit(408)
+  end
+end
+
 -- The whole body, wherever nginx keeps it; nil for none.
 function M.body()
-  ngx.req.read_body()
+  local length = ngx.var.http_content_length
+  if length and #length < 7 then
+    ngx.req.read_body()   -- bound by the time between two reads: no more trouble than a connection that idles
+  else
+    read_in_time(tonumber(length))
+  end
   local text = ngx.req.get_body_data()
   if text then return text end
   local path = ngx.req.get_body_file()

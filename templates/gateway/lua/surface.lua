@@ -61,6 +61,7 @@ function M.init(etc_dir)
   local whole = assert(cjson.decode(assert(slurp(etc_dir .. '/config.json'))))
   config, started = whole.surface or {}, ngx.time()
   rules = origins.new(config.origins or '')
+  requests.patience = config.patience or requests.patience
   for _, route in pairs(state.routes) do
     for _, name in ipairs(route.foreign or {}) do foreign[name:lower()] = true end
   end
