@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ import httpx
 import pytest
 from gateway_bench import Bench, chat
 from gateway_fakes import NDJSON, SSE, Fake, drop, lines, pieces, sse, status
-from gateway_harness import EMBED, FIXED, ROUTE, ROUTES, SPREAD, STICKY, Nginx, Ports, docker
+from gateway_harness import EMBED, FIXED, ROUTE, ROUTES, SPREAD, STICKY, TEMPLATES, Nginx, Ports, docker
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
@@ -344,3 +345,26 @@ def test_nothing_that_is_written_holds_a_prompt_a_key_or_a_query(own: Nginx) -> 
     written = everything_written(own)
     assert ROUTE in written
     assert {name for name, value in SECRETS.items() if value in written} == set()
+
+
+@pytest.mark.parametrize(("part", "said"), [("choose", "routing failed"), ("outcome", "judging a response failed")])
+def test_a_fault_of_its_own_is_said_without_the_request(tmp_path: Path, bench: Bench, part: str, said: str) -> None:
+    lua = tmp_path / "lua"
+    shutil.copytree(TEMPLATES / "lua", lua)
+    broken = {"choose": "M.side = nil", "outcome": "M.new = nil"}[part]
+    text = (lua / f"{part}.lua").read_text(encoding="utf-8")
+    (lua / f"{part}.lua").write_text(text.rstrip().removesuffix("return M") + broken + "\nreturn M\n", encoding="utf-8")
+    nginx = Nginx(tmp_path, Ports(21300), lua=lua)
+    ollama = Fake("ollama", nginx.ports.ollama, bench.engine.loop)
+    ollama.start()
+    try:
+        nginx.start()
+        httpx.post(f"{nginx.public}/api/chat?token={SECRETS['query']}", json=chat(), headers={"Referer": SECRETS["referer"]})
+        until = time.monotonic() + 10
+        while said not in nginx.logs() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert said in nginx.logs()
+        assert {name for name, value in SECRETS.items() if value in nginx.logs()} == set()
+    finally:
+        nginx.remove()
+        ollama.stop()

@@ -1,4 +1,5 @@
 -- Sees every piece of a response: when the first came, and how it ended.
+local complain = require 'complain'
 local outcome = require 'outcome'
 local refuse = require 'refuse'
 local requests = require 'request'
@@ -43,7 +44,7 @@ function M.chunk()
   if not request or request.unjudged then return end
   local seen, why = pcall(see, request)
   if seen then return end
-  ngx.log(ngx.CRIT, 'judging a response failed: ', why)
+  complain('judging a response failed: ' .. tostring(why))
   request.unjudged = true
 end
 

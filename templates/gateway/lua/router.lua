@@ -1,6 +1,7 @@
 -- Decides where a request goes, once per hop.
 local body = require 'body'
 local choose = require 'choose'
+local complain = require 'complain'
 local direct = require 'direct'
 local hash = require 'hash'
 local hold = require 'hold'
@@ -147,7 +148,7 @@ end
 local function attempt(step, request)
   local decided, why = pcall(step, request)
   if decided then return end
-  ngx.log(ngx.CRIT, 'routing failed, Ollama answers: ', why)
+  complain('routing failed, Ollama answers: ' .. tostring(why))
   request.side, request.via, request.engine = 'ollama', 'ollama', nil
 end
 
