@@ -43,8 +43,8 @@ class Judgement:
 
 
 def side_of(records: Iterable[Mapping[str, Any]], side: str) -> Side:
-    """Summarise the live records of one side. A request that vLLM failed and Ollama answered counts for both:
-    as a bad one of vLLM and as an answer of Ollama. A client that left says nothing about the engine.
+    """Summarise the live records of one side. A request that one side failed and the other answered counts for
+    both: as a bad one of the former and as an answer of the latter. A client that left says nothing about the engine.
     """
     outcomes: dict[str, int] = {}
     ttft: list[float] = []
@@ -53,10 +53,9 @@ def side_of(records: Iterable[Mapping[str, Any]], side: str) -> Side:
     for record in records:
         if record.get("forced") or record.get("outcome") == "client_left":
             continue
-        if side == "vllm" and record.get("failover"):
-            outcomes["failed over"] = outcomes.get("failed over", 0) + 1
-            continue
         if record.get("side") != side:
+            if record.get("failover"):
+                outcomes["failed over"] = outcomes.get("failed over", 0) + 1
             continue
         outcome = str(record["outcome"])
         outcomes[outcome] = outcomes.get(outcome, 0) + 1

@@ -47,5 +47,6 @@ def bench(shared_bench: Bench) -> Bench:
     answer = shared_bench.nginx.weights(dict.fromkeys(ROUTES, 0), None)
     assert answer.status_code == 200, answer.text
     shared_bench.nginx.ask("POST", "/control/hold", json={"on": False})
+    shared_bench.nginx.ask("POST", "/control/replica", json={"replica": "one", "seconds": 0})
     shared_bench.nginx.forget_records()
     return shared_bench

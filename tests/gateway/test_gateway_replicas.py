@@ -238,9 +238,9 @@ def test_one_taken_out_comes_back_by_itself_and_a_failure_does_not_hurry_it(spre
 
 @pytest.mark.parametrize(
     ("name", "seconds"),
-    [("one", 60), ("two-4", 60), ("", 60), (None, 60), (7, 60), ("two", -1), ("two", 601), ("two", None), ("two", "x")],
+    [("three", 60), ("two-4", 60), ("", 60), (None, 60), (7, 60), ("two", -1), ("two", 601), ("two", None), ("two", "x")],
 )
-def test_only_replicas_are_taken_out_and_not_for_ever(spread: Bench, name: object, seconds: object) -> None:
+def test_only_engines_and_replicas_are_taken_out_and_not_for_ever(spread: Bench, name: object, seconds: object) -> None:
     answer = out(spread, name, seconds)
     assert answer.status_code == 400
     assert "replica" in answer.json()["error"]

@@ -13,10 +13,11 @@ local DONE_EVENTS = { message_stop = true, ['response.completed'] = true, ['resp
 local ERROR_EVENTS = { error = true, ['response.failed'] = true }
 
 local function sse_line(state, line)
+  state.midway = line ~= '' and line ~= '\r'   -- an event ends with an empty line
   if state.verdict then return end
   local data = line:match('^data:%s*(.-)%s*$')
   if data then
-    if data == '[DONE]' then
+    if data == '[DONE]' or state.closing then
       state.verdict = state.failed and 'error' or 'complete'
     elseif data:match('^{%s*"error"%s*:%s*[{"]') or data:match('^{%s*"object"%s*:%s*"error"') then
       state.failed = true
@@ -27,7 +28,7 @@ local function sse_line(state, line)
   if event and ERROR_EVENTS[event] then
     state.failed = true
   elseif event and DONE_EVENTS[event] then
-    state.verdict = state.failed and 'error' or 'complete'
+    state.closing = true   -- by the data that follows: it is the whole answer once more
   end
 end
 
@@ -68,7 +69,7 @@ end
 
 -- Whole frames of the usual kind tell nothing of how a stream ends: most chunks are passed over here.
 local function feed_sse(state, chunk)
-  if state.line == '' and byte(chunk, #chunk) == 10 and not find(chunk, '[DONE]', 1, true)
+  if state.line == '' and not state.closing and byte(chunk, #chunk) == 10 and not find(chunk, '[DONE]', 1, true)
     and not find(chunk, 'error', 1, true) and not find(chunk, 'event', 1, true) then return end
   return feed_lines(state, chunk)
 end
@@ -88,19 +89,30 @@ function M.new(content_type, status, generates)
   return state
 end
 
--- True for a stream that has come neither to its end nor to an error: its reader still waits for more.
-function M.open_ended(state)
-  return state.kind ~= nil and not state.verdict and not state.failed and state.last ~= 'done'
+-- No more chunks come: the rest counts as a line.
+local function rest(state, ended)
+  if not ended then state.closing = nil end
+  if state.line == '' then return false end
+  state.read(state, state.line)
+  state.line = ''
+  return true
+end
+
+-- What a stream that broke off, or stopped, still lacks: 'error' when its reader waits for more than that, 'end' when
+-- all was said, though perhaps not the end of the last line or event, which `cut` tells; nil when it is no stream.
+function M.lacks(state, ended)
+  if not state.kind then return nil end
+  local told = state.failed
+  local cut = rest(state, ended)
+  if state.kind == 'ndjson' then told = state.failed or state.last == 'done' end
+  return (state.verdict or told) and 'end' or 'error', cut or state.midway
 end
 
 -- The outcome once no more chunks come. `ended`: the body was transferred to its end;
 -- `died`: the upstream broke off. Neither: the client went away.
 function M.finish(state, ended, died)
   if state.status >= 500 and (ended or died) then return 'error' end
-  if state.kind and state.line ~= '' then
-    state.read(state, state.line)
-    state.line = ''
-  end
+  if state.kind then rest(state, ended) end
   if state.verdict then return state.verdict end
   if state.failed then return 'error' end
   if state.kind == 'ndjson' and state.last == 'done' then return 'complete' end

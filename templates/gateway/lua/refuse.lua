@@ -23,13 +23,15 @@ local function shape(uri, message, status)
   return { error = message }
 end
 
--- What ends a stream that lost its upstream: an error in the stream's own form. Starts on a new line,
--- since the stream may have stopped in the middle of one.
-function M.last_words(uri, kind, message)
+-- What ends a stream that lost its upstream: the end of the line in which it was `cut`, and `message`, if any, as an
+-- error in the stream's own form. An empty line ends an event, but is an error in lines of JSON.
+function M.last_words(uri, kind, cut, message)
+  local line = kind == 'ndjson' and (cut and '\n' or '') or '\n\n'
+  if not message then return line end
   local text = cjson.encode(shape(uri, message))
-  if kind == 'ndjson' then return '\n' .. text .. '\n' end
+  if kind == 'ndjson' then return line .. text .. '\n' end
   local event = uri:sub(1, 12) == '/v1/messages' and 'event: error\n' or ''
-  return '\n\n' .. event .. 'data: ' .. text .. '\n\n'
+  return line .. event .. 'data: ' .. text .. '\n\n'
 end
 
 -- Answers with `status` and `message`; `refused` says that no upstream could be reached.

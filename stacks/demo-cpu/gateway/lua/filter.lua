@@ -1,7 +1,9 @@
 -- Sees every piece of a response: when the first came, and how it ended.
+local complain = require 'complain'
 local outcome = require 'outcome'
 local refuse = require 'refuse'
 local requests = require 'request'
+local shadow = require 'shadow'
 
 local M = {}
 
@@ -9,12 +11,22 @@ local M = {}
 local GENERATES = { ['/api/chat'] = true, ['/api/generate'] = true }
 
 local LOST = 'the connection to the model server was lost before the answer was complete'
+local STOPPED = 'the model server stopped before the answer was complete'
 
 -- nginx ends a broken response with an empty piece that is not the last. It also sends one after the
 -- headers; by then the upstream's response time is not known yet.
 local function broke_off()
   local time = ngx.var.upstream_response_time
   return time ~= nil and time:match('%-%s*$') == nil
+end
+
+-- A stream that stopped half-way gets an error as its last words, in its own form: there is no other way to tell.
+local function last_words(request, ended, why)
+  local judge = request.judge
+  if ngx.header.content_length then return end
+  local lacks, cut = outcome.lacks(judge, ended)
+  if not lacks or lacks == 'end' and (ended or not cut) then return end
+  ngx.arg[1] = ngx.arg[1] .. refuse.last_words(request.uri, judge.kind, cut, lacks == 'error' and why)
 end
 
 local function see(request)
@@ -28,13 +40,15 @@ local function see(request)
       request.ttft = (ngx.now() - ngx.req.start_time()) * 1000
     end
     request.judge:feed(chunk)
+    if request.shadow then shadow.add(request.shadow, chunk) end
   elseif not ngx.arg[2] and not request.lost and broke_off() then
     request.lost = true
-    if outcome.open_ended(request.judge) and not ngx.header.content_length then
-      ngx.arg[1] = refuse.last_words(request.uri, request.judge.kind, LOST)
-    end
+    last_words(request, false, LOST)
   end
-  if ngx.arg[2] then request.ended = true end
+  if ngx.arg[2] then
+    request.ended = true
+    if request.judge.kind == 'sse' or request.judge.generates then last_words(request, true, STOPPED) end
+  end
 end
 
 -- Should judging ever fail, the response goes on unjudged.
@@ -43,7 +57,7 @@ function M.chunk()
   if not request or request.unjudged then return end
   local seen, why = pcall(see, request)
   if seen then return end
-  ngx.log(ngx.CRIT, 'judging a response failed: ', why)
+  complain('judging a response failed: ' .. tostring(why))
   request.unjudged = true
 end
 

@@ -200,10 +200,25 @@ function M.replay()
   ngx.var.gw_route = request.route
 end
 
--- Ollama is not there: the adapter knows the lists of models; what needs Ollama itself is refused.
+-- vLLM answers for an absent Ollama where clients are let onto it already: such a route was proven, and approved.
+local function stand_in(request)
+  local route = request.fits and not request.failover and (request.weight or 0) > 0 and state.routes[request.route]
+  if not route or route.failover == false or route.kind == 'embedding' then return end
+  local replica, away = place(request, route.engine)
+  if away then return end
+  request.failover, request.engine, request.replica = true, route.engine, replica
+  request.via = request.direct and 'direct' or 'adapter'
+  live.move(request, 'vllm')
+  ngx.var.gw_engine = replica or request.engine
+  if request.via == 'adapter' then ngx.var.gw_route = request.route end
+  return ngx.exec('@' .. request.via .. '_only')
+end
+
+-- Ollama is not there: vLLM may answer, and the adapter knows the lists of models; what needs Ollama itself is refused.
 function M.without_ollama()
   local request = requests.current()
   local answerable = request.method == 'GET' or request.method == 'HEAD' or request.uri == '/api/show'
+  if request.route and not request.forced then stand_in(request) end
   if not answerable or request.forced then return ngx.exec('@unavailable') end
   request.failover, request.via = true, 'adapter'
   live.move(request, 'vllm')
