@@ -35,6 +35,8 @@ def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> di
         "engine/start.py": asset("engine/start.py"),
     }
     files |= _gateway(spec, facts, role) | _monitoring(spec)
+    if configs.shadowed(spec):
+        files["shadow/config.json"] = document(configs.shadow(spec))
     if spec.ollama.pinned:
         files["preload/config.json"] = document(configs.preload(spec, facts))
     for name in spec.engines:

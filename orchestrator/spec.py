@@ -14,7 +14,7 @@ from orchestrator.names import canonical
 from orchestrator.spec_engine import Engine, adapter_problems
 from orchestrator.spec_gateway import Gateway
 from orchestrator.spec_needs import Needs
-from orchestrator.spec_types import Name, Percent, Port, Seconds, Section
+from orchestrator.spec_types import Name, Percent, Port, Seconds, Section, Shadow
 
 _MOST_REPLICAS = 16  # as the field says
 
@@ -61,6 +61,13 @@ class Route(Section):
     names: tuple[str, ...] = Field((), description="further names clients may use")
     kind: Literal["generate", "embedding"] = "generate"
     sticky: bool | None = Field(None, description="as gateway.sticky, for this route alone")
+    shadow: Shadow | None = Field(None, description="ask vLLM a share of what Ollama answers as well; none: off")
+
+    @model_validator(mode="after")
+    def _shadowed(self) -> Route:
+        if self.shadow and (self.kind == "embedding" or not self.engine):
+            raise ValueError("shadow needs a route that generates, with an engine")
+        return self
 
 
 class TakeOver(Section):

@@ -49,3 +49,10 @@ Name = Annotated[str, Field(pattern=STACK_NAME)]
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shadow(Section):
+    """A share of what Ollama answers that vLLM is asked as well, to compare; prompts and answers are kept on disk."""
+
+    percent: float = Field(gt=0, le=100, description="share of the requests that Ollama answers")
+    keep: int = Field(200, ge=1, le=10_000, description="the newest comparisons that are kept")

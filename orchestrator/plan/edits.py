@@ -18,6 +18,7 @@ UNDO = "put the old value back into migrate.yaml, then run migrate up"
 WAY = "run migrate rollback --restore (Ollama gets its port back), then migrate up; or put the old value back"
 # What Docker learns only when the container is made anew for another reason; nothing runs differently by it.
 _WAITS = ("start_timeout", "drain")
+_CHOICE = ("sticky", "shadow")     # what the gateway alone follows, and no evidence depends on
 _SECTIONS = {"parity": "parity", "vectors": "parity", "load": "load"}
 
 
@@ -109,7 +110,7 @@ def _ollama(old: Spec, new: Spec, states: States) -> Iterator[Change]:
 
 def _gateway(old: Spec, new: Spec, states: States) -> Iterator[Change]:
     taken = states.stack is StackState.TAKEN_OVER
-    ports = _differences(_plain(old.gateway), _plain(new.gateway))
+    ports = _differences(_plain(old.gateway, "sticky"), _plain(new.gateway, "sticky"))
     image = _differences({"image": old.images.gateway}, {"image": new.images.gateway})
     cause = "; ".join(filter(None, (ports, image)))
     if cause:
@@ -160,6 +161,9 @@ def _engines(old: Spec, new: Spec, states: States, traffic: set[str]) -> Iterato
 
 
 def _rules(old: Spec, new: Spec) -> Iterator[Change]:
+    chosen = _differences(_choices(old), _choices(new))
+    if chosen:
+        yield Change("gateway", f"{chosen} (it reads this while it serves)", False, "in place")
     for section in ("cutover", "takeover"):
         cause = _differences(_plain(getattr(old, section)), _plain(getattr(new, section)))
         if cause:
@@ -178,10 +182,19 @@ def _ollama_of(spec: Spec) -> dict[str, Any]:
 
 def _engine(spec: Spec, name: str, engine: Engine) -> dict[str, Any]:
     routes = {
-        f"routes {model}": route.model_dump(mode="json")
+        f"routes {model}": route.model_dump(mode="json", exclude=set(_CHOICE))
         for model, route in spec.migrating().items() if route.engine == name
     }  # fmt: skip
     return {**_plain(engine, *_WAITS), "image": engine.image or spec.images.vllm, **routes}
+
+
+def _choices(spec: Spec) -> dict[str, Any]:
+    """Return how requests are shared out: unset ones are left out, so that a new route is no change of them."""
+    found = {
+        f"{key} of {model}": route.model_dump(mode="json")[key]
+        for model, route in spec.migrating().items() for key in _CHOICE
+    }  # fmt: skip
+    return {"sticky": spec.gateway.sticky} | {key: value for key, value in found.items() if value is not None}
 
 
 def _waits(engine: Engine) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def _up(spec: Spec, states: States, known: Deployed, edit: Edit) -> Iterator[Ste
     yield Step("start-service", "adapter", _why(edit, "adapter") or "speaks Ollama's dialect on top of vLLM")
     yield from _gateway(spec, states)
     yield Step("start-service", "guard", "lowers the weight of a hung or dead engine")
+    if any(route.shadow for route in spec.migrating().values()):
+        yield Step("start-service", "shadow", "asks vLLM a share of what Ollama answers, and keeps both answers")
     if spec.ollama.pinned:
         yield Step("start-service", "preload", f"keeps {', '.join(spec.ollama.pinned)} loaded in Ollama")
     yield Step("remove-unused", "engines", _removed(spec, known) or "migrate.yaml does not name them any more")

@@ -99,6 +99,7 @@ def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, A
             "kind": route.kind,
             "failover": route.kind != "embedding",
             "sticky": spec.gateway.sticky if route.sticky is None else route.sticky,
+            **({"shadow": route.shadow.percent} if route.shadow else {}),
         }
         for name, route in spec.migrating().items()
     }
@@ -109,6 +110,7 @@ def gateway(spec: Spec, facts: Facts | None, role: str = "final") -> dict[str, A
         "adapter": f"{host(spec, 'adapter')}:8080",
         "engines": {one: engine_host(spec, one) for name in spec.engines for one in spec.replicas(name)},
         **({"replicas": several(spec)} if several(spec) else {}),
+        **({"shadow": f"{host(spec, 'shadow')}:8090"} if shadowed(spec) else {}),
         **({"surface": surface(spec)} if surface(spec) else {}),
         "routes": routes,
     }
@@ -186,6 +188,21 @@ def monitoring(spec: Spec) -> dict[str, Any]:
             for name in spec.engines for one in spec.replicas(name)
         ],
     }  # fmt: skip
+
+
+def shadowed(spec: Spec) -> dict[str, int]:
+    """Return the routes of which vLLM is asked a share as well, and how many comparisons each keeps."""
+    return {canonical(name): route.shadow.keep for name, route in spec.migrating().items() if route.shadow}
+
+
+def shadow(spec: Spec) -> dict[str, Any]:
+    """Return the shadow side-car's config.json."""
+    return {
+        "gateway": f"http://{host(spec, 'gateway')}:9180",
+        "token_file": TOKEN_FILE,
+        "folder": "/var/lib/shadow",
+        "keep": shadowed(spec),
+    }
 
 
 def preload(spec: Spec, facts: Facts | None) -> dict[str, Any]:

@@ -28,10 +28,11 @@ def context(spec: Spec, facts: Facts | None) -> dict[str, Any]:
         "ollama": _ollama(spec),
         "gateway": _gateway(spec),
         "preloads": bool(spec.ollama.pinned),
+        "shadows": bool(configs.shadowed(spec)),
         "engines": [one for name in spec.engines for one in _engines(spec, name, facts)],
         "volumes": _named(spec),
         "token_file": configs.TOKEN_FILE,
-        "host": {name: configs.host(spec, name) for name in (*_ALWAYS, "preload", *MONITORING)},
+        "host": {name: configs.host(spec, name) for name in (*_ALWAYS, "preload", "shadow", *MONITORING)},
     }
 
 
@@ -47,7 +48,8 @@ def eager(spec: Spec, facts: Facts | None) -> dict[str, Any]:
 def services(spec: Spec) -> list[str]:
     """Return the services of a stack in the order in which they start."""
     pinned = ["preload"] if spec.ollama.pinned else []
-    return [*_ALWAYS, *pinned, *(service for name in spec.engines for service in engine_services(spec, name))]
+    shadow = ["shadow"] if configs.shadowed(spec) else []
+    return [*_ALWAYS, *pinned, *shadow, *(service for name in spec.engines for service in engine_services(spec, name))]
 
 
 def engine_services(spec: Spec, name: str) -> list[str]:
@@ -119,6 +121,7 @@ def _named(spec: Spec) -> list[dict[str, Any]]:
     engines = spec.engines.values()
     own = ["gateway-state", "gpu-lock"] if spec.ollama.volumes else ["ollama", "gateway-state", "gpu-lock"]
     own += ["prometheus-data", "grafana-data"]
+    own += ["shadow"] if configs.shadowed(spec) else []
     own += [cache for cache in ("hf-cache", "vllm-cache") if any(_uses(cache, one) for one in engines)]
     mounts = [*spec.ollama.volumes, *(mount for one in engines for mount in one.volumes)]
     foreign = dict.fromkeys(source for source in map(_volume, mounts) if source and source not in own)

@@ -25,6 +25,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     "adapter": (*_SIDECAR, "orchestrator.adapter.serve", "--check"),
     "guard": (*_SIDECAR, "orchestrator.adapter.guard", "--check"),
     "preload": (*_SIDECAR, "orchestrator.adapter.preload", "--check"),
+    "shadow": (*_SIDECAR, "orchestrator.adapter.shadow", "--check"),
 }
 VLLM_PROBE = (
     "python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=3)"

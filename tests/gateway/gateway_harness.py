@@ -18,7 +18,7 @@ IMAGE = os.environ.get("GATEWAY_IMAGE", "migrate/gateway:dev")
 PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "migrate/python:dev")
 TOKEN = "t0ken-of-the-test"
 ROUTE, EMBED, FIXED, STICKY = "llama3.1:8b", "nomic-embed-text:latest", "fixed:latest", "sticky:latest"
-DRAWN = "drawn:latest"
+DRAWN, SHADOWED = "drawn:latest", "shadowed:latest"
 SPREAD, SPREAD_FIXED, SPREAD_EMBED = "spread:latest", "spread-fixed:latest", "spread-embed:latest"
 REPLICAS = ("two", "two-2", "two-3")
 
@@ -41,6 +41,7 @@ ROUTES = {
     FIXED: route(failover=False),
     STICKY: route(),
     DRAWN: route(sticky=False),
+    SHADOWED: route(shadow=100),
     SPREAD: route("two"),
     SPREAD_FIXED: route("two", failover=False),
     SPREAD_EMBED: route("two", kind="embedding", direct=False, failover=False),
@@ -64,6 +65,7 @@ class Ports:
     ollama = property(lambda self: self.base + 2)
     adapter = property(lambda self: self.base + 3)
     engine = property(lambda self: self.base + 4)
+    shadow = property(lambda self: self.base + 20)
     replicas = property(lambda self: range(self.base + 5, self.base + 5 + len(REPLICAS)))
 
 
@@ -118,6 +120,7 @@ class Nginx:
             "role": "final",
             "ollama": "o",
             "adapter": "a",
+            "shadow": "shadow:8090" if self.network else f"127.0.0.1:{self.ports.shadow}",
             "engines": dict.fromkeys(("one", *REPLICAS), "e"),
             "replicas": {"two": REPLICAS},
             "routes": ROUTES,

@@ -3,6 +3,7 @@ local cjson = require 'cjson.safe'
 local hold = require 'hold'
 local live = require 'live'
 local scrape = require 'scrape'
+local shadow = require 'shadow'
 local spread = require 'spread'
 local state = require 'state'
 local surface = require 'surface'
@@ -122,7 +123,7 @@ local function status()
   answer(200, {
     stack = state.stack, role = state.role, version = now.version, weights = all,
     by = now.by or cjson.null, changed = now.changed or cjson.null,
-    hold = hold.status(state.routes),
+    hold = hold.status(state.routes), shadow = shadow.status(),
     lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
     replicas = spread.status(), circuits = spread.circuits(),
     touched = surface.all_touched(), keys = surface.key_status(),

@@ -5,6 +5,7 @@ local live = require 'live'
 local metrics = require 'metrics'
 local outcome = require 'outcome'
 local requests = require 'request'
+local shadow = require 'shadow'
 
 local M = {}
 
@@ -57,6 +58,7 @@ function M.write()
   if request.replica then line = line .. ',"replica":' .. text(request.replica) end
   var.gw_line = line .. '}'
   metrics.count(request, result, ngx.status, ngx.now() - start)
+  if request.shadow then shadow.send(request, result, ngx.now() - start) end
 end
 
 return M

@@ -7,6 +7,7 @@ local hash = require 'hash'
 local hold = require 'hold'
 local live = require 'live'
 local requests = require 'request'
+local shadow = require 'shadow'
 local spread = require 'spread'
 local state = require 'state'
 local surface = require 'surface'
@@ -135,7 +136,11 @@ end
 
 local function go(request)
   if weigh(request) == 'vllm' then return to_vllm(request) end
-  if request.route then surface.rename(request) end
+  if request.route then
+    local share = state.routes[request.route].shadow
+    if share and request.fits then shadow.draw(request, share) end
+    surface.rename(request)
+  end
   live.enter(request)
 end
 

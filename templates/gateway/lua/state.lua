@@ -42,10 +42,13 @@ local function load_config(path)
     end
     if #several > 1 then M.replicas[engine] = replicas.peers(several) end
   end
+  local host, port = (config.shadow or ''):match('^(.+):(%d+)$')
+  if host then M.shadow = { host = host, port = tonumber(port) } end
   local log = config.log or {}
   M.log_most, M.log_every = log.most or 256 * 1024 * 1024, log.every or 30
   for route, known in pairs(M.routes) do
     assert(M.engines[known.engine], path .. ': routes.' .. route .. ': no engine named ' .. tostring(known.engine))
+    if not M.shadow or known.kind == 'embedding' then known.shadow = nil end
     known.seed, known.sticky = hash.hash(route), known.sticky ~= false
     by_name[names.canonical(route)] = route
     for _, name in ipairs(known.names or {}) do by_name[names.canonical(name)] = route end
