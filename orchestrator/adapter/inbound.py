@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from orchestrator.adapter import gojson
+from orchestrator.adapter import gojson, shapes
 from orchestrator.adapter.refusals import Refusal, kind_of
 from orchestrator.adapter.wire import JSON
 
@@ -24,6 +24,7 @@ async def body_of(request: Request, kind: str) -> JSON:
     if not isinstance(value, dict):
         text = f"json: cannot unmarshal {kind_of(value)} into Go value of type {kind}"
         raise Refusal(400, text, early=True)
+    shapes.check(kind, value)
     request.state.streams = value.get("stream") is not False
     return value
 

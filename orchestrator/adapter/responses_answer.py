@@ -160,7 +160,7 @@ class ResponsesAnswer:
             "id": self._id, "object": "response", "created_at": self._created, "completed_at": completed,
             "status": status, "incomplete_details": None, "model": self._name, "previous_response_id": None,
             "instructions": request.get("instructions") or None, "output": output, "error": None,
-            "tools": [_tool(tool) for tool in request.get("tools") or []], "tool_choice": "auto",
+            "tools": [_tool(tool or {}) for tool in request.get("tools") or []], "tool_choice": "auto",
             "truncation": request.get("truncation") or "disabled", "parallel_tool_calls": True,
             "text": {"format": _format(request.get("text"))}, "top_p": _given(request, "top_p"),
             "presence_penalty": 0, "frequency_penalty": 0, "top_logprobs": 0,
