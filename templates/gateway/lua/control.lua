@@ -14,6 +14,7 @@ local M = {}
 local LOG_PAGE = 4194304   -- bytes of the log per answer
 local HOLD_MOST = 600      -- seconds; clients give up sooner
 local WAIT_MOST = 5000     -- requests; each has a connection and its body
+local LEASE_MOST = 86400   -- seconds; its owner says so again long before
 local OUT_MOST = 600       -- seconds; whoever takes a replica out says so again
 
 local function answer(status, value)
@@ -50,6 +51,15 @@ local function given(value)
   return nil
 end
 
+-- A number of seconds that can be kept: JSON's 1e999 is none.
+local function period(value, most) return type(value) == 'number' and value >= 0 and value <= most end
+
+-- A name as it can be shown again, whatever came.
+local function name_of(value)
+  if type(value) ~= 'string' then return 'unknown' end
+  return (value:sub(1, 200):gsub('[%c\127-\255]', '?'))
+end
+
 local function conflict()
   answer(409, { error = 'the weights were changed by someone else, or would rise without their version',
     version = state.now().version })
@@ -62,7 +72,7 @@ local function set_weights()
   if version ~= nil and type(version) ~= 'number' then return answer(400, { error = 'version: a number or null is needed' }) end
   local wrong = weights.invalid(asked.weights, state.routes)
   if wrong then return answer(400, { error = wrong }) end
-  local by = tostring(given(asked.by) or 'unknown')
+  local by = name_of(asked.by)
   local changed, why = state.update(function(now) return weights.change(now, asked.weights, version, by, ngx.now()) end)
   if changed then return answer(200, { version = changed.version }) end
   if why == 'conflict' then return conflict() end
@@ -71,14 +81,15 @@ end
 
 local function set_lease()
   local asked = payload()
-  local seconds = asked and tonumber(asked.seconds)
-  if not seconds or seconds < 0 or type(asked.owner) ~= 'string' then
-    return answer(400, { error = 'owner: text and seconds: a number are needed' })
+  local seconds = asked and asked.seconds
+  if not period(seconds, LEASE_MOST) or type(asked.owner) ~= 'string' then
+    return answer(400, { error = 'owner: text and seconds: from 0 to ' .. LEASE_MOST .. ' are needed' })
   end
   local fallback = given(asked.fallback) or {}
+  if type(fallback) ~= 'table' then return answer(400, { error = 'fallback: an object of route names to weights is needed' }) end
   local wrong = next(fallback) and weights.invalid(fallback, state.routes)
   if wrong then return answer(400, { error = 'fallback: ' .. wrong }) end
-  local lease = seconds > 0 and { owner = asked.owner, expires = ngx.now() + seconds, fallback = fallback } or nil
+  local lease = seconds > 0 and { owner = name_of(asked.owner), expires = ngx.now() + seconds, fallback = fallback } or nil
   local kept, why = state.update(function(now)
     return { version = now.version, weights = now.weights, lease = lease, by = now.by, changed = now.changed }
   end)
@@ -107,8 +118,8 @@ end
 -- Of one replica, or of an engine that has none: its requests go elsewhere. 0 seconds let it come back.
 local function take_out()
   local asked = payload()
-  local seconds = asked and tonumber(asked.seconds)
-  if not seconds or seconds < 0 or seconds > OUT_MOST or not state.engines[asked.replica or ''] then
+  local seconds = asked and asked.seconds
+  if not period(seconds, OUT_MOST) or not state.engines[asked.replica or ''] then
     return answer(400, { error = 'replica: an engine or one of its replicas, and seconds: from 0 to ' .. OUT_MOST .. ' are needed' })
   end
   local kept, why = spread.take_out(asked.replica, seconds)
@@ -131,7 +142,7 @@ local function status()
 end
 
 local function log_page()
-  local from = math.max(0, tonumber(ngx.var.arg_from) or 0)
+  local from = tonumber((ngx.var.arg_from or ''):match('^%d+$')) or 0
   local file = io.open(state.log_path, 'rb')
   local size = file and file:seek('end') or 0
   if from > size then from = 0 end   -- the log was rotated meanwhile

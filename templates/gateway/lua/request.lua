@@ -7,14 +7,19 @@ local byte, sub = string.byte, string.sub
 
 local kept, last = {}, 0
 local born = ''
+local usual = {}
 
--- Once per worker: what makes the ids of its requests differ from all others.
-function M.start() born = ('%x-%x-'):format(ngx.worker.pid(), ngx.now() * 1000) end
+-- Once per worker: what makes the ids of its requests differ from all others, and the paths of most requests.
+function M.start(paths)
+  born, usual = ('%x-%x-'):format(ngx.worker.pid(), ngx.now() * 1000), paths
+end
 
 function M.open()
   last = last + 1
   local request = new_table(0, 32)    -- so that it never grows
-  request.side, request.via, request.uri, request.method = 'ollama', 'ollama', ngx.var.uri, ngx.req.get_method()
+  local raw = ngx.var.request_uri
+  request.side, request.via, request.method = 'ollama', 'ollama', ngx.req.get_method()
+  request.raw, request.uri = raw, usual[raw] and raw or ngx.var.uri
   kept[last] = request
   request.id = born .. last
   ngx.var.gw_id = last
@@ -51,7 +56,7 @@ end
 
 -- The whole body, wherever nginx keeps it; nil for none.
 function M.body()
-  local length = ngx.var.http_content_length
+  local length = ngx.var.content_length
   if length and #length < 7 then
     ngx.req.read_body()   -- bound by the time between two reads: no more trouble than a connection that idles
   else
@@ -69,7 +74,7 @@ end
 
 -- Whether the path is written as it reads: `/v1/%63hat` and `/x/../v1/chat` may read differently elsewhere.
 function M.plain(request)
-  local raw, uri = ngx.var.request_uri, request.uri
+  local raw, uri = request.raw, request.uri
   if raw == uri then return true end
   return byte(raw, #uri + 1) == 63 and sub(raw, 1, #uri) == uri
 end

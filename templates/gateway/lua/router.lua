@@ -129,7 +129,7 @@ end
 -- Once per worker. A reload keeps the names that were resolved.
 function M.start_worker()
   live.start()
-  requests.start()
+  requests.start(WEIGHTED)
   math.randomseed(ngx.worker.pid() * 1000 + ngx.now() * 1000 % 1000)
   shared:add('settled_at', ngx.now() + SETTLE_SECONDS)
 end
@@ -239,6 +239,9 @@ end
 -- Ollama is not there: vLLM may answer, and the adapter knows the lists of models; what needs Ollama itself is refused.
 function M.without_ollama()
   local request = requests.current()
+  if request.method == 'OPTIONS' then return surface.preflight(request, WEIGHTED[request.uri] and 'POST') end
+  local origin = ngx.var.http_origin
+  if origin and not surface.cross(request, origin) then return end
   local answerable = request.method == 'GET' or request.method == 'HEAD' or request.uri == '/api/show'
   if request.route and not request.forced then stand_in(request) end
   if not answerable or request.forced then return ngx.exec('@unavailable') end
@@ -247,6 +250,3 @@ function M.without_ollama()
 end
 
 return M
-  if request.method == 'OPTIONS' then return surface.preflight(request, WEIGHTED[request.uri] and 'POST') end
-  local origin = ngx.var.http_origin
-  if origin and not surface.cross(request, origin) then return end
