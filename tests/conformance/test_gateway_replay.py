@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import gateway_stack
+import httpx
 import migrated
 import pytest
 import recorded
@@ -53,6 +54,11 @@ def test_the_answer_is_ollamas(gateway: Gateway, case: Case) -> None:
     status, kind, body = gateway.send(case)
     wrong = migrated.judge(case, status, kind, body, place="standin", by=gateway.via())
     assert wrong is None, wrong
+
+
+def test_what_engines_serve_is_loaded(gateway: Gateway) -> None:
+    listed = httpx.get(f"{gateway.public}/api/ps", trust_env=False).json()["models"]
+    assert {entry["name"] for entry in listed} >= gateway.routes.keys()
 
 
 def test_there_are_recordings() -> None:
