@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -72,7 +73,11 @@ class Ollama:
     def __init__(self, base_url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.base_url = base_url.rstrip("/")
         self.front = ""     # the proxy that the last answer names in Server or Via; Ollama sends neither
-        self._http = httpx.Client(base_url=self.base_url, timeout=_QUICK_S, transport=transport, trust_env=False)
+        key = os.environ.get("OLLAMA_API_KEY", "").strip()      # as Ollama's own clients read it
+        headers = {"Authorization": f"Bearer {key}"} if key.isascii() and key.isprintable() and key else {}
+        self._http = httpx.Client(
+            base_url=self.base_url, headers=headers, timeout=_QUICK_S, transport=transport, trust_env=False
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -176,6 +181,8 @@ class Ollama:
             "Give the address of Ollama behind the proxy with --ollama URL, or plan without asking it: --volume or "
             "--facts. What the proxy checks must then move in front of the gateway."
         )
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            hint = "If it asks for a key, such as this gateway's own: OLLAMA_API_KEY=KEY migrate … " + hint
         if response.status_code == httpx.codes.FORBIDDEN and not server:
             hint += " Ollama itself answers 403 to a host name that is not local while it listens on 127.0.0.1."
         told = f"{', '.join(signs)}\n{said}".strip()[:600]

@@ -171,3 +171,27 @@ def test_a_server_that_will_not_tell_all_has_still_told_most():
 
     with Ollama("http://ollama.test:11434", transport=httpx.MockTransport(answer)) as ollama:
         assert _model(ollama, Tag("lfm2:24b", 1, "", "")).architecture == terse
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"),
+    [("sk-1", "Bearer sk-1"), (" sk-1 \n", "Bearer sk-1"), ("", None), ("a\nb", None), ("schlüssel", None)],
+)
+def test_a_key_goes_with_every_request(monkeypatch, key, sent):
+    monkeypatch.setenv("OLLAMA_API_KEY", key)
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Authorization"))
+        return httpx.Response(200, json={"version": "0.32.15"})
+
+    with Ollama("http://ollama.test:11434", transport=httpx.MockTransport(answer)) as ollama:
+        ollama.version()
+    assert seen == [sent]
+
+
+def test_who_asks_for_a_key_is_told_how_to_give_it():
+    refused = httpx.Response(401, json={"error": "a key is needed"}, headers={"WWW-Authenticate": "Bearer"})
+    with door({"/api/version": refused}) as ollama, pytest.raises(MigrateError) as caught:
+        ollama.version()
+    assert "OLLAMA_API_KEY=KEY" in caught.value.hint
