@@ -1,9 +1,9 @@
 """A small engine that speaks as vLLM's recordings do; the last user message chooses what it does.
 
 `die` error frame after two tokens, `cut` connection closed after two tokens, `refuse` 500 before headers,
-`endless` tokens until the client leaves, `slices` events cut into pieces of three bytes,
-`weather` tool calls when there are tools. Else it repeats
-the message, after some reasoning when thinking is switched on.
+`endless` tokens until the client leaves, `flood` the same as fast as they are taken, `slices` events cut into pieces
+of three bytes, `weather` tool calls when there are tools. Else it repeats the message, after some reasoning when
+thinking is switched on.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class FakeEngine:
         self.requests: list[dict[str, Any]] = []
         self.peers: list[int] = []  # the client's port of each request
         self.aborted = threading.Event()
+        self.sent = 0  # tokens of the last answer without an end
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -152,10 +153,11 @@ class FakeEngine:
             for word in ("let ", "me ", "see"):
                 sent += 1
                 await send(event({"reasoning": word}))
-        while text == "endless":
+        while text in ("endless", "flood"):
             sent += 1
+            self.sent = sent
             await send(event({"content": "and "}))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01 if text == "endless" else 0)
         for word in said:
             if sent >= limit:
                 finish = "length"
