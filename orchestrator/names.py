@@ -8,9 +8,13 @@ def canonical(name: str) -> str:
 
     `Llama3.1` and `registry.ollama.ai/library/llama3.1:latest` are the same model to Ollama.
     """
-    name = name.strip().lower()
-    name = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
-    last = name.rsplit("/", 1)[-1]
+    parts = name.strip().lower().rsplit("/", 2)     # [[scheme://]host/][namespace/]model
+    if len(parts) == 3:
+        host = parts[0].partition("://")[2] or parts[0]
+        parts = parts[1:] if host == "registry.ollama.ai" else [host, *parts[1:]]
+    if len(parts) == 2 and parts[0] == "library":
+        parts = parts[1:]
+    name, last = "/".join(parts), parts[-1]
     return name if ":" in last else f"{name}:latest"
 
 

@@ -175,7 +175,10 @@ def test_a_key_given_twice_is_the_adapters_business() -> None:
     assert not allowed('{"model":"m"}')
 
 
-@given(st.text(alphabet="aB:/.-l ibraryegstomc", max_size=40))
+parts = st.sampled_from(["library", "registry.ollama.ai", "https://registry.ollama.ai", "x", "Hf.co", "", "://", "m:t", "a:b:c"])
+
+
+@given(st.one_of(st.text(alphabet="aB:/.-l ibraryegstomc", max_size=40), st.lists(parts, max_size=5).map("/".join)))
 def test_names_are_the_same_in_lua_and_python(name: str) -> None:
     from orchestrator.names import canonical
 

@@ -19,6 +19,11 @@ from orchestrator.names import canonical, slug
         ("hf.co/Org/Repo:Q4_K_M", "hf.co/org/repo:q4_k_m"),
         ("localhost:5000/team/foo", "localhost:5000/team/foo:latest"),
         ("  foo:1b\n", "foo:1b"),
+        ("https://registry.ollama.ai/library/foo", "foo:latest"),
+        ("http://hf.co/Org/Repo", "hf.co/org/repo:latest"),
+        ("registry.ollama.ai/foo", "registry.ollama.ai/foo:latest"),
+        ("library/team/foo", "library/team/foo:latest"),
+        ("registry.ollama.ai/library", "registry.ollama.ai/library:latest"),
     ],
 )
 def test_one_spelling_per_model(given_name, expected):
