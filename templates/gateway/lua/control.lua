@@ -74,7 +74,7 @@ local function set_weights()
   if wrong then return answer(400, { error = wrong }) end
   local by = name_of(asked.by)
   local changed, why = state.update(function(now) return weights.change(now, asked.weights, version, by, ngx.now()) end)
-  if changed then return answer(200, { version = changed.version }) end
+  if changed then return answer(200, { version = changed.version, unsaved = state.unsaved() }) end
   if why == 'conflict' then return conflict() end
   answer(500, { error = 'the weights could not be stored: ' .. tostring(why) })
 end
@@ -135,7 +135,7 @@ local function status()
     stack = state.stack, role = state.role, version = now.version, weights = all,
     by = now.by or cjson.null, changed = now.changed or cjson.null,
     hold = hold.status(state.routes), shadow = shadow.status(),
-    lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
+    unsaved = state.unsaved(), lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
     replicas = spread.status(), circuits = spread.circuits(),
     touched = surface.all_touched(), keys = surface.key_status(),
   })
