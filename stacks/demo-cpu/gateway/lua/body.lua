@@ -64,6 +64,7 @@ local function value_end(s, i)
   if c == 123 or c == 91 then return container_end(s, i) end
   return literal_end(s, i)
 end
+M.value_end = value_end
 
 -- Positions in the object that opens at `i`, four per member: key's text from, to, value from, to.
 -- Second result: the index after the object. nil when it is not well formed.

@@ -44,9 +44,10 @@ local function path_of(request)
   return request.via
 end
 
--- Once per request. `status` is nginx's, `total` in seconds. The first piece of a whole answer tells nothing of the
+-- Once per request, with what log.write returns. `status` is nginx's, `total` in seconds. The first piece of a whole answer tells nothing of the
 -- first token, and what failed at once would flatter the total time: neither is in a histogram.
 function M.count(request, outcome, status, total)
+  if not request then return end
   local leaf = leaf_of(request)
   local by_class = down(down(leaf.answers, path_of(request)), outcome)
   local class = status == 499 and 0 or floor(status / 100)

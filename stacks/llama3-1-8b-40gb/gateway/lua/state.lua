@@ -2,8 +2,10 @@
 -- The weights are one JSON string in a shared dictionary, so a reader never sees half a change.
 local cjson = require 'cjson.safe'
 local ffi = require 'ffi'
+local hash = require 'hash'
 local names = require 'names'
 local replicas = require 'replicas'
+local weights = require 'weights'
 
 ffi.cdef [[
 int fileno(void *stream);
@@ -41,10 +43,14 @@ local function load_config(path)
     end
     if #several > 1 then M.replicas[engine] = replicas.peers(several) end
   end
+  local host, port = (config.shadow or ''):match('^(.+):(%d+)$')
+  if host then M.shadow = { host = host, port = tonumber(port) } end
   local log = config.log or {}
   M.log_most, M.log_every = log.most or 256 * 1024 * 1024, log.every or 30
   for route, known in pairs(M.routes) do
     assert(M.engines[known.engine], path .. ': routes.' .. route .. ': no engine named ' .. tostring(known.engine))
+    if not M.shadow or known.kind == 'embedding' then known.shadow = nil end
+    known.seed, known.sticky = hash.hash(route), known.sticky ~= false
     by_name[names.canonical(route)] = route
     for _, name in ipairs(known.names or {}) do by_name[names.canonical(name)] = route end
   end
@@ -52,6 +58,22 @@ end
 
 local function well_formed(state)
   return type(state) == 'table' and type(state.version) == 'number' and type(state.weights) == 'table'
+end
+
+-- A file that somebody wrote by hand may say what no command could: such a weight is 0.
+local function mend(state, path)
+  for route, weight in pairs(state.weights) do
+    local wrong = M.routes[route] and weights.invalid({ [route] = weight }, M.routes)
+    if wrong or type(weight) ~= 'number' then
+      ngx.log(ngx.CRIT, path, ': ', wrong or 'no number', ': Ollama answers for ', tostring(route))
+      state.weights[route] = nil
+    end
+  end
+  local lease = state.lease
+  if type(lease) ~= 'table' or type(lease.expires) ~= 'number' or type(lease.fallback) ~= 'table' then
+    state.lease = cjson.null
+  end
+  return cjson.encode(state)
 end
 
 -- Reads the file only when nothing is shared yet: after a reload the memory is newer.
@@ -64,7 +86,7 @@ local function load_weights(path)
     os.rename(path, path .. '.bad')
     text = nil
   end
-  shared:set('state', text or '{"version":0,"weights":{},"lease":null}')
+  shared:set('state', text and mend(state, path) or '{"version":0,"weights":{},"lease":null}')
 end
 
 function M.init(etc_dir, state_dir)
@@ -96,6 +118,9 @@ function M.now()
   return decoded
 end
 
+-- Why the weights in effect are not the stored ones, or nil.
+function M.unsaved() return shared:get('unsaved') end
+
 local function sync_path(path)
   local fd = ffi.C.open(path, 0)
   if fd >= 0 then
@@ -118,7 +143,8 @@ local function persist(text)
 end
 
 -- Replaces the state by what `change(state)` returns; its second result, a reason, leaves all as it was.
--- Persisted before it takes effect. One writer at a time over all workers.
+-- Persisted before it takes effect. One writer at a time over all workers. On a full disk a weight that is lowered is
+-- lowered all the same: whoever does that may be the guard, with an engine that hangs.
 function M.update(change)
   while not shared:add('writer', ngx.worker.pid(), 5) do ngx.sleep(0.001) end
   local state, why = change(M.now())
@@ -126,7 +152,13 @@ function M.update(change)
     local text = cjson.encode({ version = state.version, weights = state.weights, lease = state.lease or cjson.null,
       by = state.by, changed = state.changed })
     local kept, reason = persist(text)
-    if kept then shared:set('state', text) else state, why = nil, reason end
+    if kept then
+      shared:delete('unsaved')
+    elseif state.lowers then
+      ngx.log(ngx.CRIT, 'weights were lowered but could not be stored: ', reason)
+      shared:set('unsaved', tostring(reason))
+    end
+    if kept or state.lowers then shared:set('state', text) else state, why = nil, reason end
   end
   shared:delete('writer')
   return state, why

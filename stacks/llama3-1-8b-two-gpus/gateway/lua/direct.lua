@@ -6,20 +6,36 @@ local M = {}
 
 local byte, sub = string.byte, string.sub
 
-local function number(low, high, open)
+local KEPT_MOST, LONGEST = 1000, 32
+
+-- Values repeat: what was found of a short text is kept, as patterns are slow.
+local function kept(check)
+  local found, count = {}, 0
   return function(raw)
+    local known = found[raw]
+    if known ~= nil then return known end
+    known = check(raw)
+    if #raw > LONGEST then return known end
+    if count >= KEPT_MOST then found, count = {}, 0 end
+    found[raw], count = known, count + 1
+    return known
+  end
+end
+
+local function number(low, high, open)
+  return kept(function(raw)
     if not raw:match('^%-?%d+%.?%d*[eE]?[+-]?%d*$') then return false end
     local n = tonumber(raw)
     return n ~= nil and n <= high and (n > low or (n == low and not open))
-  end
+  end)
 end
 
 -- Go refuses 8.0 for an integer and vLLM takes it: digits only.
 local function integer(low, high)
-  return function(raw)
+  return kept(function(raw)
     local n = raw:match('^%d+$') and tonumber(raw)
     return n ~= nil and n ~= false and n >= low and n <= high
-  end
+  end)
 end
 
 local function boolean(raw) return raw == 'true' or raw == 'false' end

@@ -1,15 +1,20 @@
--- The control door: weights, lease, hold, status and the log.
+-- The control door: weights, lease, hold, status, metrics and the log.
 local cjson = require 'cjson.safe'
+local hold = require 'hold'
 local live = require 'live'
+local scrape = require 'scrape'
+local shadow = require 'shadow'
 local spread = require 'spread'
 local state = require 'state'
+local surface = require 'surface'
 local weights = require 'weights'
 
 local M = {}
 
-local shared = ngx.shared.gateway
 local LOG_PAGE = 4194304   -- bytes of the log per answer
 local HOLD_MOST = 600      -- seconds; clients give up sooner
+local WAIT_MOST = 5000     -- requests; each has a connection and its body
+local LEASE_MOST = 86400   -- seconds; its owner says so again long before
 local OUT_MOST = 600       -- seconds; whoever takes a replica out says so again
 
 local function answer(status, value)
@@ -41,7 +46,19 @@ local function payload()
   return type(value) == 'table' and value or nil
 end
 
-local function given(value) return value ~= cjson.null and value or nil end
+local function given(value)
+  if value ~= cjson.null then return value end
+  return nil
+end
+
+-- A number of seconds that can be kept: JSON's 1e999 is none.
+local function period(value, most) return type(value) == 'number' and value >= 0 and value <= most end
+
+-- A name as it can be shown again, whatever came.
+local function name_of(value)
+  if type(value) ~= 'string' then return 'unknown' end
+  return (value:sub(1, 200):gsub('[%c\127-\255]', '?'))
+end
 
 local function conflict()
   answer(409, { error = 'the weights were changed by someone else, or would rise without their version',
@@ -55,23 +72,24 @@ local function set_weights()
   if version ~= nil and type(version) ~= 'number' then return answer(400, { error = 'version: a number or null is needed' }) end
   local wrong = weights.invalid(asked.weights, state.routes)
   if wrong then return answer(400, { error = wrong }) end
-  local by = tostring(given(asked.by) or 'unknown')
+  local by = name_of(asked.by)
   local changed, why = state.update(function(now) return weights.change(now, asked.weights, version, by, ngx.now()) end)
-  if changed then return answer(200, { version = changed.version }) end
+  if changed then return answer(200, { version = changed.version, unsaved = state.unsaved() }) end
   if why == 'conflict' then return conflict() end
   answer(500, { error = 'the weights could not be stored: ' .. tostring(why) })
 end
 
 local function set_lease()
   local asked = payload()
-  local seconds = asked and tonumber(asked.seconds)
-  if not seconds or seconds < 0 or type(asked.owner) ~= 'string' then
-    return answer(400, { error = 'owner: text and seconds: a number are needed' })
+  local seconds = asked and asked.seconds
+  if not period(seconds, LEASE_MOST) or type(asked.owner) ~= 'string' then
+    return answer(400, { error = 'owner: text and seconds: from 0 to ' .. LEASE_MOST .. ' are needed' })
   end
   local fallback = given(asked.fallback) or {}
+  if type(fallback) ~= 'table' then return answer(400, { error = 'fallback: an object of route names to weights is needed' }) end
   local wrong = next(fallback) and weights.invalid(fallback, state.routes)
   if wrong then return answer(400, { error = 'fallback: ' .. wrong }) end
-  local lease = seconds > 0 and { owner = asked.owner, expires = ngx.now() + seconds, fallback = fallback } or nil
+  local lease = seconds > 0 and { owner = name_of(asked.owner), expires = ngx.now() + seconds, fallback = fallback } or nil
   local kept, why = state.update(function(now)
     return { version = now.version, weights = now.weights, lease = lease, by = now.by, changed = now.changed }
   end)
@@ -79,21 +97,29 @@ local function set_lease()
   answer(200, { lease = lease or cjson.null })
 end
 
+-- `on` may be left out: 0 seconds let go. No route: all requests.
 local function set_hold()
   local asked = payload()
-  local seconds = asked and tonumber(asked.seconds) or 0
-  if not asked or type(asked.on) ~= 'boolean' or (asked.on and (seconds <= 0 or seconds > HOLD_MOST)) then
-    return answer(400, { error = 'on: true or false, seconds: more than 0 and at most ' .. HOLD_MOST .. ' are needed' })
+  if not asked then return answer(400, { error = 'a JSON object is needed' }) end
+  local on, name, most = given(asked.on), given(asked.route), given(asked.most)
+  local seconds = on == false and 0 or given(asked.seconds)
+  if type(seconds) ~= 'number' or seconds ~= seconds or seconds < 0 or seconds > HOLD_MOST or (on and seconds == 0) then
+    return answer(400, { error = 'seconds: more than 0 and at most ' .. HOLD_MOST .. ' are needed, or on: false' })
   end
-  if asked.on then shared:set('hold', ngx.now() + seconds) else shared:delete('hold') end
-  answer(200, { on = asked.on })
+  local route = type(name) == 'string' and state.route_of(name) or nil
+  if name and not route then return answer(400, { error = 'route: no route named ' .. tostring(name) }) end
+  if most and (type(most) ~= 'number' or most % 1 ~= 0 or most < 0 or most > WAIT_MOST) then
+    return answer(400, { error = 'most: a whole number from 0 to ' .. WAIT_MOST .. ' is needed' })
+  end
+  hold.set(route, seconds, most, state.routes)
+  answer(200, { on = seconds > 0, route = route or cjson.null })
 end
 
 -- Of one replica, or of an engine that has none: its requests go elsewhere. 0 seconds let it come back.
 local function take_out()
   local asked = payload()
-  local seconds = asked and tonumber(asked.seconds)
-  if not seconds or seconds < 0 or seconds > OUT_MOST or not state.engines[asked.replica or ''] then
+  local seconds = asked and asked.seconds
+  if not period(seconds, OUT_MOST) or not state.engines[asked.replica or ''] then
     return answer(400, { error = 'replica: an engine or one of its replicas, and seconds: from 0 to ' .. OUT_MOST .. ' are needed' })
   end
   local kept, why = spread.take_out(asked.replica, seconds)
@@ -104,20 +130,19 @@ end
 local function status()
   local now, all = state.now(), {}
   for route in pairs(state.routes) do all[route] = now.weights[route] or 0 end
-  local hold = shared:get('hold')
-  local held = hold ~= nil and hold > ngx.now()
   local counts, failovers = live.ended()
   answer(200, {
     stack = state.stack, role = state.role, version = now.version, weights = all,
     by = now.by or cjson.null, changed = now.changed or cjson.null,
-    hold = { on = held, ['until'] = held and hold or cjson.null, waiting = shared:get('held') or 0 },
-    lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
+    hold = hold.status(state.routes), shadow = shadow.status(),
+    unsaved = state.unsaved(), lease = now.lease or cjson.null, live = live.in_flight(state.routes), counts = counts, failovers = failovers,
     replicas = spread.status(), circuits = spread.circuits(),
+    touched = surface.all_touched(), keys = surface.key_status(),
   })
 end
 
 local function log_page()
-  local from = math.max(0, tonumber(ngx.var.arg_from) or 0)
+  local from = tonumber((ngx.var.arg_from or ''):match('^%d+$')) or 0
   local file = io.open(state.log_path, 'rb')
   local size = file and file:seek('end') or 0
   if from > size then from = 0 end   -- the log was rotated meanwhile
@@ -135,7 +160,7 @@ end
 local DOORS = {
   ['GET /control/status'] = status, ['GET /control/log'] = log_page, ['POST /control/weights'] = set_weights,
   ['POST /control/lease'] = set_lease, ['POST /control/hold'] = set_hold,
-  ['POST /control/replica'] = take_out,
+  ['POST /control/replica'] = take_out, ['GET /metrics'] = scrape.page,
 }
 
 function M.serve()

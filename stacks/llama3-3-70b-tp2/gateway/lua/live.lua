@@ -5,13 +5,26 @@ local live, counts = ngx.shared.gateway_live, ngx.shared.gateway_counts
 local SEP = '\31'
 local NO_ROUTE = '-'
 local REPLICA = 'replica'
+local pid = ''
+local keys = { ollama = {}, vllm = {} }    -- by side and route: there are few, and joining texts costs
 
 M.busy = {}   -- requests of this worker in flight, by replica of an engine that has several
 
+-- Once per worker.
+function M.start() pid = tostring(ngx.worker.pid()) end
+
 -- The worker's pid is part of the key, so that a crashed worker's streams do not count for ever.
 local function live_key(request)
-  local replica = request.side == 'vllm' and request.replica or nil
-  return table.concat({ ngx.worker.pid(), request.side, request.route or NO_ROUTE, replica }, SEP)
+  local route = request.route or NO_ROUTE
+  if request.side == 'vllm' and request.replica then
+    return pid .. SEP .. request.side .. SEP .. route .. SEP .. request.replica
+  end
+  local key = keys[request.side][route]
+  if not key then
+    key = pid .. SEP .. request.side .. SEP .. route
+    keys[request.side][route] = key
+  end
+  return key
 end
 
 local function busy(replica, by)
@@ -39,15 +52,16 @@ function M.move(request, side)
 end
 
 function M.count(request, outcome)
-  counts:incr(table.concat({ request.route or NO_ROUTE, request.side, outcome }, SEP), 1, 0)
-  if request.failover then counts:incr('failover' .. SEP .. (request.route or NO_ROUTE), 1, 0) end
+  local route = request.route or NO_ROUTE
+  counts:incr(route .. SEP .. request.side .. SEP .. outcome, 1, 0)
+  if request.failover then counts:incr('failover' .. SEP .. route, 1, 0) end
   if request.replica then
-    counts:incr(table.concat({ REPLICA, request.replica, request.route or NO_ROUTE, outcome }, SEP), 1, 0)
+    counts:incr(REPLICA .. SEP .. request.replica .. SEP .. route .. SEP .. outcome, 1, 0)
   end
 end
 
 -- A replica failed before its headers; another side or replica answers.
-function M.count_failed(request) counts:incr(table.concat({ REPLICA, request.replica }, SEP), 1, 0) end
+function M.count_failed(request) counts:incr(REPLICA .. SEP .. request.replica, 1, 0) end
 
 local function split(key)
   local parts = {}

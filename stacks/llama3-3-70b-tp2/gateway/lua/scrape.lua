@@ -1,5 +1,6 @@
 -- GET /metrics: everything that the gateway counts and knows, as Prometheus reads it.
 local exposition = require 'exposition'
+local hold = require 'hold'
 local live = require 'live'
 local metrics = require 'metrics'
 local spread = require 'spread'
@@ -107,16 +108,15 @@ local function engines()
 end
 
 local function families()
-  local now, hold = state.now(), shared:get('hold')
+  local now, held = state.now(), hold.status(state.routes)
   local all = { family('info', 'gauge', 'Which stack this is.', { 'stack', 'role' },
     { { { state.stack, state.role }, 1 } }) }
   for _, group in ipairs { answered(), { in_flight() }, weights(now), engines() } do
     for _, each in ipairs(group) do all[#all + 1] = each end
   end
-  local held = hold ~= nil and hold > ngx.now()
-  all[#all + 1] = family('hold_active', 'gauge', '1 while requests are held.', {}, one(held and 1 or 0))
+  all[#all + 1] = family('hold_active', 'gauge', '1 while requests are held.', {}, one((held.on or next(held.by_route)) and 1 or 0))
   all[#all + 1] = family('held_requests', 'gauge', 'Requests that wait for the hold to end.', {},
-    one(shared:get('held') or 0))
+    one(held.waiting))
   return all
 end
 

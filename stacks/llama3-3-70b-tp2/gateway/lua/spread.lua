@@ -24,7 +24,7 @@ local function standing_among(peers)
 end
 
 local function pick(request, peers, except)
-  request.hash = request.hash or hash.hash(request.key or request.id)
+  request.hash = request.hash or hash.hash(request.id)
   return replicas.pick(peers, request.hash, standing_among(peers), except)
 end
 

@@ -1,19 +1,30 @@
 -- One JSON line per request, and the counters. No prompt, no query string, no header is written.
 local cjson = require 'cjson.safe'
+local hold = require 'hold'
 local live = require 'live'
 local outcome = require 'outcome'
 local requests = require 'request'
+local shadow = require 'shadow'
 
 local M = {}
 
-local null = cjson.null
+local TEXTS_MOST = 1000
+local texts, known = {}, 0   -- as they were written last: there are few, and escaping is slow
+
+local function hex(c) return ('%%%02X'):format(c:byte()) end
 
 -- Clients choose these texts: keep the line short and valid UTF-8.
-local function clean(text)
-  return text and (text:sub(1, 300):gsub('[%c\127-\255]', function(c) return ('%%%02X'):format(c:byte()) end)) or null
+local function learn(value)
+  if known >= TEXTS_MOST then texts, known = {}, 0 end
+  local written = cjson.encode((value:sub(1, 300):gsub('[%c\127-\255]', hex)))
+  texts[value], known = written, known + 1
+  return written
 end
 
-local function round(ms) return ms and math.floor(ms * 1000 + 0.5) / 1000 or null end
+-- Apart from `learn`: LuaJIT compiles no function that makes a closure or calls gsub.
+local function text(value) return value and (texts[value] or learn(value)) or 'null' end
+
+local function ms(value) return value and ('%.3f'):format(value) or 'null' end
 
 local function judge(request)
   if request.refused then return 'refused' end
@@ -24,21 +35,30 @@ local function judge(request)
   return outcome.finish(judged, ended, whole)
 end
 
+-- Returns what metrics.count wants. Called in here it would make this function too long to be compiled.
 function M.write()
   local request = requests.current()
   if not request then return end
   requests.close()
   live.leave(request)
+  if request.queue then hold.leave(request) end
   local result = judge(request)
   live.count(request, result)
-  ngx.var.gw_line = cjson.encode({
-    ts = ngx.req.start_time(), id = request.id, route = request.route or null, model = clean(request.model),
-    side = request.side, engine = request.engine or null, via = request.via, method = request.method,
-    uri = clean(request.uri), status = ngx.status, outcome = result, ttft_ms = round(request.ttft),
-    total_ms = round((ngx.now() - ngx.req.start_time()) * 1000), bytes = tonumber(ngx.var.body_bytes_sent) or 0,
-    weight = request.weight or null, failover = request.failover or false, forced = request.forced or false,
-    version = request.version or null, replica = request.replica, upstream = ngx.var.upstream_addr or null,
-  })
+  local var, start = ngx.var, ngx.req.start_time()
+  -- In pieces: an encoder would cost a third of the whole hop.
+  local line = '{"ts":' .. ('%.3f'):format(start) .. ',"id":"' .. request.id .. '","route":' .. text(request.route)
+    .. ',"model":' .. text(request.model) .. ',"side":"' .. request.side .. '","engine":' .. text(request.engine)
+    .. ',"via":"' .. request.via .. '","method":' .. text(request.method) .. ',"uri":' .. text(request.uri)
+    .. ',"status":' .. ngx.status .. ',"outcome":"' .. result .. '","ttft_ms":' .. ms(request.ttft)
+    .. ',"total_ms":' .. ms((ngx.now() - start) * 1000) .. ',"bytes":' .. (var.body_bytes_sent or 0)
+    .. ',"weight":' .. (request.weight or 'null') .. ',"failover":' .. (request.failover and 'true' or 'false')
+    .. ',"forced":' .. (request.forced and 'true' or 'false') .. ',"version":' .. (request.version or 'null')
+    .. ',"upstream":' .. text(var.upstream_addr)
+  if request.held then line = line .. ',"held_ms":' .. ms(request.held) end
+  if request.replica then line = line .. ',"replica":' .. text(request.replica) end
+  var.gw_line = line .. '}'
+  if request.shadow then shadow.send(request, result, ngx.now() - start) end
+  return request, result, ngx.status, ngx.now() - start
 end
 
 return M

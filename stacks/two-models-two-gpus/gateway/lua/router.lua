@@ -1,16 +1,20 @@
 -- Decides where a request goes, once per hop.
 local body = require 'body'
 local choose = require 'choose'
+local complain = require 'complain'
 local direct = require 'direct'
+local hash = require 'hash'
+local hold = require 'hold'
 local live = require 'live'
 local requests = require 'request'
+local shadow = require 'shadow'
 local spread = require 'spread'
 local state = require 'state'
+local surface = require 'surface'
 
 local M = {}
 
 local shared = ngx.shared.gateway
-local HELD_MOST = 1000       -- requests waiting at once; more pass on
 local CIRCUIT_SECONDS = 1    -- after a connect timeout: an address that is gone costs one request its time
 
 local SETTLE_SECONDS = 0.1
@@ -24,18 +28,6 @@ local WEIGHTED = {
   ['/api/embed'] = 'embedding', ['/api/embeddings'] = 'embedding', ['/v1/embeddings'] = 'embedding',
 }
 
-local function read_body()
-  ngx.req.read_body()
-  local text = ngx.req.get_body_data()
-  if text then return text end
-  local path = ngx.req.get_body_file()
-  local file = path and io.open(path, 'rb')
-  if not file then return nil end
-  text = file:read('*a')
-  file:close()
-  return text
-end
-
 local settled = false
 
 -- Just after the start the names of the upstreams are not resolved yet.
@@ -44,47 +36,50 @@ local function settling()
   return not settled
 end
 
-local function held() return (shared:get('hold') or 0) > ngx.now() or settling() end
-
-local function wait_while_held()
-  if not held() then return end
-  if shared:incr('held', 1, 0) <= HELD_MOST then
-    while held() do ngx.sleep(0.01) end
-  end
-  shared:incr('held', -1, 0)
+-- Whose request it is: `key` chooses the side, `hash` the replica. With one key per program its conversations would
+-- all share a replica, so there they are told apart.
+local function identify(request, text, found, several)
+  local session = ngx.var.http_x_session_id
+  local named = session and session ~= '' and hash.hash(session) or choose.user(text, found)
+  local talk = (several or not (named or request.caller)) and choose.conversation(text, found)
+  request.key = named or request.caller and hash.hash(request.caller) or talk
+  if several then request.hash = named or talk or nil end
 end
 
--- Fills in model, route and whether vLLM can take the body as it stands; returns the conversation's key.
+-- A conversation is looked for only where it decides something.
+local function undecided(weight) return weight > 0 and weight < 100 end
+
+-- Fills in model, route, whether vLLM can take the body as it stands, and whose request it is.
 local function recognise(request, path)
-  if request.method ~= 'POST' or not WEIGHTED[path] then return nil end
-  local text = read_body()
-  if not text then return nil end
+  if request.method ~= 'POST' or not WEIGHTED[path] then return end
+  if not request.forced and not requests.plain(request) then return end   -- Ollama's to read
+  local text = requests.body()
+  if not text then return end
   local model, found, past = body.model(text)
-  if not model then return nil end
+  if not model then return end
   request.model = model
   request.route = state.route_of(model)
-  if not request.route then return nil end
+  if not request.route then return end
   local known = state.routes[request.route]
   request.fits = known.kind == WEIGHTED[path]
   request.direct = known.direct and path == '/v1/chat/completions'
     and (ngx.var.http_content_type or ''):lower():find('^%s*application/json') ~= nil
     and direct.allowed(text, found, past)
   local several = state.replicas[known.engine]
-  if not known.sticky and not several then return nil end
-  local named = ngx.var.http_x_session_id
-  local key = named and named ~= '' and named or choose.conversation(text, found)
-  if several then request.key = key end
-  return known.sticky and key or nil
+  if several or known.sticky and (undecided(state.now().weights[request.route] or 0) or hold.any()) then
+    identify(request, text, found, several)
+  end
 end
 
-local function weigh(request, key)
+local function weigh(request)
   local now = state.now()
   request.version = now.version
   if not request.route then return 'ollama' end
   request.weight = now.weights[request.route] or 0
   if not request.fits then return 'ollama' end
-  local point = key and choose.point(request.route .. key) or math.random() * 100
-  return choose.side(request.weight, point, state.routes[request.route].kind)
+  local known = state.routes[request.route]
+  local point = known.sticky and request.key and choose.point(request.key, known.seed) or math.random() * 100
+  return choose.side(request.weight, point, known.kind)
 end
 
 -- The replica that takes it, and whether none can be reached. A check may name the one it asks.
@@ -98,6 +93,8 @@ local function place(request, engine)
 end
 
 local function to_vllm(request)
+  local origin = not request.forced and ngx.var.http_origin
+  if origin and not surface.cross(request, origin) then return end
   local route = state.routes[request.route]
   local guarded = route.failover ~= false and route.kind ~= 'embedding' and not request.forced
   local replica, away = place(request, route.engine)
@@ -131,24 +128,47 @@ end
 
 -- Once per worker. A reload keeps the names that were resolved.
 function M.start_worker()
+  live.start()
+  requests.start(WEIGHTED)
   math.randomseed(ngx.worker.pid() * 1000 + ngx.now() * 1000 % 1000)
   shared:add('settled_at', ngx.now() + SETTLE_SECONDS)
 end
 
-local function route(request)
-  local key = recognise(request, request.uri)
-  if weigh(request, key) == 'vllm' then return to_vllm(request) end
+local function go(request)
+  if weigh(request) == 'vllm' then return to_vllm(request) end
+  if request.route then
+    local share = state.routes[request.route].shadow
+    if share and request.fits then shadow.draw(request, share) end
+    surface.rename(request)
+  end
   live.enter(request)
 end
 
--- The public door. Should deciding ever fail, Ollama answers, as it did before there was a gateway.
-function M.public()
-  wait_while_held()
-  local request = requests.open()
-  local decided, why = pcall(route, request)
+local function route(request)
+  recognise(request, request.uri)
+  if hold.any() and hold.concerns(request) then return ngx.exec('@held') end
+  return go(request)
+end
+
+local function attempt(step, request)
+  local decided, why = pcall(step, request)
   if decided then return end
-  ngx.log(ngx.CRIT, 'routing failed, Ollama answers: ', why)
+  complain('routing failed, Ollama answers: ' .. tostring(why))
   request.side, request.via, request.engine = 'ollama', 'ollama', nil
+end
+
+-- A public door; `request` when it was opened already. Should deciding ever fail, Ollama answers, as it did before
+-- there was a gateway.
+function M.public(request)
+  while settling() do ngx.sleep(0.01) end
+  return attempt(route, request or requests.open())
+end
+
+-- A request that must wait, in a location that notices when its client leaves.
+function M.held()
+  local request = requests.current()
+  hold.wait(request)
+  return attempt(go, request)
 end
 
 -- Everything under /side/ollama and /side/vllm of the control door.
@@ -183,6 +203,8 @@ function M.fall_back()
     shared:add('away' .. request.engine, 'gateway', CIRCUIT_SECONDS)   -- never in place of the guard's
   end
   request.failover, request.via, request.engine, request.replica = true, 'ollama', nil, nil
+  if request.origin then surface.uncross(request) end
+  surface.rename(request)
   ngx.var.gw_route, ngx.var.gw_engine = '', ''
   live.move(request, 'ollama')
 end
@@ -196,7 +218,7 @@ end
 -- vLLM found fault with a body that Ollama might accept: the adapter decides.
 function M.replay()
   local request = requests.current()
-  request.via = 'adapter'
+  request.via, request.replayed = 'adapter', true
   ngx.var.gw_route = request.route
 end
 
@@ -217,6 +239,9 @@ end
 -- Ollama is not there: vLLM may answer, and the adapter knows the lists of models; what needs Ollama itself is refused.
 function M.without_ollama()
   local request = requests.current()
+  if request.method == 'OPTIONS' then return surface.preflight(request, WEIGHTED[request.uri] and 'POST') end
+  local origin = ngx.var.http_origin
+  if origin and not surface.cross(request, origin) then return end
   local answerable = request.method == 'GET' or request.method == 'HEAD' or request.uri == '/api/show'
   if request.route and not request.forced then stand_in(request) end
   if not answerable or request.forced then return ngx.exec('@unavailable') end

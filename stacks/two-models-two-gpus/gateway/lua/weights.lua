@@ -39,7 +39,8 @@ function M.change(state, wanted, version, by, at)
   local merged = {}
   for route, weight in pairs(state.weights) do merged[route] = weight end
   for route, weight in pairs(wanted) do merged[route] = math.floor(weight * 10 + 0.5) / 10 end
-  return { version = state.version + 1, weights = merged, lease = state.lease, by = by, changed = at }
+  return { version = state.version + 1, weights = merged, lease = state.lease, by = by, changed = at,
+    lowers = M.lowers(state.weights, wanted) }
 end
 
 return M
