@@ -51,6 +51,11 @@ def cases(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "messages-system": lambda: shape(create(
             system="Be brief.", metadata={"user_id": "u"}, extra_body={**STEADY, "top_k": 5, "top_p": 0.5})),
         "messages-stop": lambda: shape(create(stop_sequences=["zzzz"], max_tokens=300)),
+        "messages-system-blocks": lambda: shape(create(
+            system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}])),
+        "messages-tool-choice": lambda: shape(create(tools=[TOOL], tool_choice={"type": "any"})),
+        "messages-beta": lambda: shape(client.beta.messages.create(
+            model=chat, max_tokens=12, messages=HELLO, betas=["any-2026-01-01"], extra_body=STEADY)),
         "messages-tools": lambda: shape(create(messages=ask, tools=[TOOL], max_tokens=200)),
         "messages-tools-stream": lambda: events(messages=ask, tools=[TOOL], max_tokens=200),
         "messages-tools-answered": lambda: shape(create(messages=answered, tools=[TOOL])),

@@ -18,11 +18,12 @@ from compared import rows  # noqa: E402
 
 HEAD = """# Clients
 
-No client changes a line. `make test` runs each one below three times through the real gateway: every model on Ollama,
-every model on vLLM behind gateway and adapter, and vLLM gone at weight 100 (Ollama answers again). What a program can
-rely on must be the same: fields and their types, roles, reasons, tool calls, JSON, dimensions, and for refusals the
-library's own exception and its words. Texts and numbers are the model's. A difference that is not in the table below
-fails the tests, and so does a row of it without a difference. With vLLM gone there are none.
+No client changes a line. `make test` runs each library below four times through the real gateway: every model on
+Ollama, every model on vLLM behind gateway and adapter, vLLM gone at weight 100 (Ollama answers again), Ollama gone at
+weight 100; each application the first three times. What a program can rely on must be the same: fields and their types,
+roles, reasons, tool calls, JSON, dimensions, and for refusals the library's own exception and its words. Texts and
+numbers are the model's. A difference that is not in the table below fails the tests, and so does a row of it without a
+difference. With vLLM gone there are none.
 
 This page is made by `python tests/clients/clients_page.py`; how the tests work is in
 [tests/clients/README.md](../tests/clients/README.md).
@@ -83,6 +84,7 @@ def page() -> str:
     text += DIFFERENT
     for row in rows():
         more = "; more fields only" if row.only else ""
+        more += "; only while Ollama is unreachable" if row.sides == "absent" else ""
         text += f"| {row.clients} | {code(row.cases)} | {code(row.paths)}{more} | {row.why} |\n"
     return text
 

@@ -1,7 +1,7 @@
 """A whole stack for client libraries: the real nginx gateway, the adapter as a process, stand-ins of all engines.
 
-Three sides can be asked: `ollama` (every weight 0), `vllm` (every weight 100), `failover` (weight 100, and the engines
-that generate are gone: Ollama answers, but for embeddings, whose engine stays).
+Sides that can be asked: `ollama` (every weight 0), `vllm` (every weight 100), `failover` (weight 100, and the engines
+that generate are gone: Ollama answers, but for embeddings, whose engine stays), `absent` (weight 100, Ollama is gone).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ ENGINES = {
 class Gateway(harness.Nginx):  # type: ignore[name-defined, misc]
     """The gateway in front of these addresses."""
 
-    def __init__(self, folder: Path, upstreams: Json, routes: Json) -> None:
+    def __init__(self, folder: Path, upstreams: Json, routes: Json, base: int) -> None:
         self.upstreams, self.routes = upstreams, routes
-        super().__init__(folder, harness.Ports(BASE))
+        super().__init__(folder, harness.Ports(base))
 
     def _addresses(self) -> Json:
         return {**super()._addresses(), **self.upstreams}
@@ -72,7 +72,7 @@ class Stack:
         return str(self.gateway.public)
 
     def turn(self, side: str) -> None:
-        """Let a side answer; after `failover` there is no way back, as its engines are gone."""
+        """Let a side answer; after `failover` and `absent` there is no way back, as servers are gone."""
         weight = 0 if side == "ollama" else 100
         answer = self.gateway.weights(dict.fromkeys(self.gateway.routes, weight))
         assert answer.status_code == 200, answer.text
@@ -80,12 +80,16 @@ class Stack:
             for name in ("chat", "think"):
                 if name in self.engines:
                     self.engines.pop(name).stop()
+        if side == "absent":
+            self.ollama.stop()
 
     def served(self) -> dict[str, int]:
         """Return how many requests each of ollama, direct and adapter answered so far."""
         found: dict[str, int] = {}
-        for record in self.gateway.records():
-            found[str(record.get("via"))] = found.get(str(record.get("via")), 0) + 1
+        text = (self.gateway.state / "access.jsonl").read_text()
+        for line in text[: text.rfind("\n") + 1].splitlines():  # the last one may be half written
+            via = str(json.loads(line).get("via"))
+            found[via] = found.get(via, 0) + 1
         return found
 
     def stop(self) -> None:
@@ -124,8 +128,8 @@ def parameters(show: Json) -> Json:
 
 
 @contextmanager
-def running(folder: Path, servers: Any) -> Iterator[Stack]:
-    """Start a stack; `servers` is the module of stand-ins."""
+def running(folder: Path, servers: Any, base: int = BASE) -> Iterator[Stack]:
+    """Start a stack on the ports from `base`; `servers` is the module of stand-ins."""
     ollama = servers.ollama(folder / "models", described=DESCRIBED)
     skip = {"VLLM_SKIP_MODEL_NAME_VALIDATION": "1"}
     engines = {
@@ -138,7 +142,7 @@ def running(folder: Path, servers: Any) -> Iterator[Stack]:
     upstreams = {"ollama": f"127.0.0.1:{ollama.port}", "adapter": f"127.0.0.1:{port}", "engines": addresses}
     config = folder / "adapter.json"
     config.write_text(json.dumps({"version": "0.32.15", "ollama": ollama.url, "routes": known}))
-    stack = Stack(Gateway(folder, upstreams, routes), ollama, engines)
+    stack = Stack(Gateway(folder, upstreams, routes, base), ollama, engines)
     adapter = adapters.serve(config, port, folder / "adapter.log")
     try:
         next(adapter)

@@ -37,8 +37,11 @@ class Row:
     paths: str
     why: str
     only: str = ""  # `more`: covers only what Ollama does not have
+    sides: str = "vllm, absent"  # absent: vLLM answers and Ollama is gone
 
-    def covers(self, one: Difference) -> bool:
+    def covers(self, one: Difference, side: str = "vllm") -> bool:
+        if side not in self.sides.split(", "):
+            return False
         pairs = ((one.client, self.clients), (one.case, self.cases), (one.path, self.paths))
         return (self.only != "more" or one.ollama == ABSENT) and all(
             any(fnmatchcase(value, pattern) for pattern in patterns.split(", ")) for value, patterns in pairs

@@ -52,6 +52,14 @@ def cases(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         parts = [part async for part in await other.chat(chat, HELLO, stream=True, options=STEADY)]
         return [shape(whole), "".join(part.message.content or "" for part in parts) == whole.message.content]
 
+    async def many() -> Any:
+        other = ollama.AsyncClient(host=told["url"])
+        return runs(shape(one) for one in await asyncio.gather(*(other.chat(chat, HELLO, options=STEADY) for _ in range(8))))
+
+    def copied() -> Any:
+        found = [client.copy(chat, "a-copy").status, shape(client.show("a-copy").details), client.delete("a-copy").status]
+        return [*found, "a-copy:latest" in [one.model for one in client.list().models]]
+
     def texts() -> Any:
         whole = client.chat(chat, HELLO, options={**STEADY, "num_predict": 40})
         parts = client.chat(chat, HELLO, options={**STEADY, "num_predict": 40}, stream=True)
@@ -62,6 +70,8 @@ def cases(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "chat-stream": stream,
         "chat-text": texts,
         "chat-async": lambda: asyncio.run(gathered()),
+        "chat-many": lambda: asyncio.run(many()),
+        "chat-spelled": lambda: shape(client.chat(f"registry.ollama.ai/library/{chat.upper()}", HELLO, options=STEADY)),
         "chat-tools": lambda: shape(client.chat(chat, ask, tools=[weather], options={"temperature": 0})),
         "chat-tools-stream": lambda: stream(messages=ask, tools=[weather], options={"temperature": 0}),
         "chat-tools-answered": lambda: shape(client.chat(chat, answered(chat), tools=[weather], options=STEADY)),
@@ -97,6 +107,10 @@ def cases(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "list": lambda: [sorted(str(one.model) for one in client.list().models), shape(client.list().models[0])],
         "show": lambda: shape(client.show(chat)),
         "show-unknown": lambda: shape(client.show("no-such-model")),
+        "copy-delete": copied,
+        "create": lambda: [client.create("made", from_=chat, system="Be brief.").status, client.delete("made").status],
+        "pull-unknown": lambda: shape(client.pull("no-such-model")),
+        "delete-unknown": lambda: shape(client.delete("no-such-model")),
         "ps": lambda: (client.generate(chat), shape([one for one in client.ps().models if one.model == chat]))[1],
     }  # fmt: skip
 

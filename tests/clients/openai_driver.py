@@ -88,6 +88,18 @@ def cases(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "chat-hot": lambda: shape(create(temperature=2.5)),
         "chat-completion-tokens": lambda: shape(create(max_tokens=None, max_completion_tokens=5)),
         "chat-options": lambda: shape(create(top_p=0.5, frequency_penalty=0.1, presence_penalty=0.1, seed=1, user="u")),
+        "chat-spelled": lambda: shape(create(model=chat.upper())),
+        "chat-parts": lambda: shape(create(messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}]}])),
+        "chat-developer": lambda: shape(create(messages=[{"role": "developer", "content": "Be brief."}, *HELLO])),
+        "chat-many": lambda: shape(create(n=2)),
+        "chat-bias": lambda: shape(create(logit_bias={"5": 1}, store=False, metadata={"a": "b"}, service_tier="auto")),
+        "chat-tool-choice": lambda: shape(create(
+            tools=[WEATHER], tool_choice={"type": "function", "function": {"name": "weather"}}, parallel_tool_calls=False)),
+        "chat-tool-choice-none": lambda: shape(create(tools=[WEATHER], tool_choice="none")),
+        "chat-format-text": lambda: shape(create(response_format={"type": "text"})),
+        "chat-unlimited": lambda: shape(create(max_tokens=None)),
+        "chat-raw": lambda: client.chat.completions.with_raw_response.create(
+            model=chat, messages=HELLO, **STEADY).headers["content-type"],
         "chat-unknown": lambda: shape(create(model="no-such-model")),
         "chat-unknown-stream": lambda: stream(model="no-such-model"),
         "chat-embedder-refused": lambda: shape(create(model=embed)),
@@ -95,9 +107,14 @@ def cases(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "completions": lambda: shape(client.completions.create(model=chat, prompt="Once upon", **STEADY)),
         "completions-stream": lambda: runs(
             shape(part) for part in client.completions.create(model=chat, prompt="Once upon", stream=True, **STEADY)),
+        "completions-stop": lambda: shape(
+            client.completions.create(model=chat, prompt="Once", stop=["zzzz"], seed=1, suffix=None, temperature=0)),
         "completions-unknown": lambda: shape(client.completions.create(model="no-such-model", prompt="x")),
         "responses": lambda: shape(responses()),
         "responses-stream": lambda: runs(shape(event) for event in responses(stream=True)),
+        "responses-messages": lambda: shape(responses(instructions="Be brief.", input=HELLO)),
+        "responses-tools": lambda: shape(responses(
+            input=ask, tools=[{"type": "function", **WEATHER["function"]}], max_output_tokens=200)),
         "responses-text": lambda: isinstance(responses().output_text, str),
         "responses-unknown": lambda: shape(responses(model="no-such-model")),
         "embeddings": lambda: shape(client.embeddings.create(model=embed, input="a")),
