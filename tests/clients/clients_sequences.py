@@ -42,21 +42,30 @@ class Played:
 
 
 def load(folder: Path = FOLDER) -> list[Sequence]:
-    """Return all sequences of a folder."""
+    """Return all sequences of a folder; raises ValueError for what is none."""
     found = []
     for path in sorted(folder.glob("*.yaml")):
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found.append(Sequence(path.stem, value["client"], value["sources"], value["steps"]))
+        whole = isinstance(value, dict) and {"client", "sources", "steps"} <= value.keys()
+        steps = value["steps"] if whole else []
+        if not steps or not all({"step", "request"} <= step.keys() for step in steps):
+            raise ValueError(f"{path}: client, sources and steps are needed, and of each step `step` and `request`")
+        found.append(Sequence(path.stem, value["client"], value["sources"], steps))
     return found
 
 
-def play(sequence: Sequence, url: str, names: Json) -> Played:
-    """Send the requests in their order; `names` are what `$name` stands for, and grow by what steps `save`."""
+def play(sequence: Sequence, url: str, names: Json, *, ollama: bool = True) -> Played:
+    """Send the requests in their order; `names` are what `$name` stands for, and grow by what steps `save`.
+
+    Without `ollama`, steps that need it are left out.
+    """
     known = dict(names)
     played = Played()
-    with httpx.Client(base_url=url, timeout=60, headers={"user-agent": "", "accept-encoding": ""}) as client:
+    quiet = {"user-agent": "", "accept-encoding": ""}
+    with httpx.Client(base_url=url, timeout=60, headers=quiet, trust_env=False) as client:
         for step in sequence.steps:
-            known = {**known, **_step(client, step, known, played)}
+            if ollama or step.get("needs") != "ollama":
+                known = {**known, **_step(client, step, known, played)}
     return played
 
 
@@ -143,11 +152,12 @@ def at(value: Any, path: list[str]) -> Any:
 def _unlike(found: Any, need: Any, path: str) -> list[str]:
     """Return why a value is not what is needed: a kind of value, `absent`, `time`, `~pattern`, or the value itself."""
     if need == "absent":
-        return [] if found is NOTHING else [f"{path} is there: {found!r}"]
+        return [] if found is NOTHING else [f"{path} is there: {str(found)[:200]!r}"]
     if found is NOTHING:
         return [f"{path} is missing"]
     if "*" in path.split("/") and isinstance(found, list):
-        return [said for one in found for said in _unlike(one, need, path.replace("*", "each", 1))]
+        every = (said for one in found for said in _unlike(one, need, path.replace("*", "each", 1)))
+        return list(dict.fromkeys(every))
     if found == need:
         return []
     if isinstance(need, str) and need in KINDS:
@@ -158,7 +168,7 @@ def _unlike(found: Any, need: Any, path: str) -> list[str]:
         fits = isinstance(found, str) and re.search(need[1:], found) is not None
     else:
         fits = False
-    return [] if fits else [f"{path} is {found!r}, not {need!r}"]
+    return [] if fits else [f"{path} is {str(found)[:200]!r}, not {need!r}"]
 
 
 def _is_time(found: Any) -> bool:

@@ -153,3 +153,16 @@ def running(folder: Path, servers: Any, base: int = BASE) -> Iterator[Stack]:
         for _ in adapter:
             pass
         stack.stop()
+
+
+def turns(folder: Path, servers: Any) -> Iterator[tuple[str, Stack]]:
+    """Yield each side with the stack in which it answers now; Ollama that is gone needs a stack of its own."""
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+    with running(folder / "first", servers) as stack:
+        for side in SIDES:
+            stack.turn(side)
+            yield side, stack
+    with running(folder / "second", servers, BASE + 10) as stack:
+        stack.turn("absent")
+        yield "absent", stack

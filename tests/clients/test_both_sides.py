@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,29 +22,16 @@ NAMES = {"chat": CHAT, "thinker": THINKER, "embed": EMBED}
 CLIENTS = os.environ.get("CLIENTS", ",".join(DRIVERS)).split(",")
 
 
-def turns(folder: Path, servers: Any) -> Iterator[tuple[str, clients_stack.Stack]]:
-    """Yield each side with the stack in which it answers now; Ollama that is gone needs a stack of its own."""
-    with clients_stack.running(folder / "first", servers) as stack:
-        for side in SIDES:
-            stack.turn(side)
-            yield side, stack
-    with clients_stack.running(folder / "second", servers, clients_stack.BASE + 10) as stack:
-        stack.turn("absent")
-        yield "absent", stack
-
-
 @pytest.fixture(scope="module")
 def told(servers: Any, home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Json]:
     """By side: every client's results, and `served`, who answered how many requests."""
     folder = tmp_path_factory.mktemp("clients")
-    for name in ("first", "second"):
-        (folder / name).mkdir()
     found: dict[str, Json] = {}
     with ExitStack() as opened:
         drivers = [opened.enter_context(Driver(name, home, folder / f"{name}.log")) for name in CLIENTS]
         for driver in drivers:
             driver.ready()
-        for side, stack in turns(folder, servers):
+        for side, stack in clients_stack.turns(folder, servers):
             before = stack.served()
             found[side] = {one.name: one.ask({"url": stack.url, "side": side, **NAMES}) for one in drivers}
             found[side]["served"] = {who: count - before.get(who, 0) for who, count in stack.served().items()}
