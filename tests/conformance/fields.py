@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,19 @@ Json = dict[str, Any]
 HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("CONFORMANCE_FIELDS") or HERE / "fields")
 DOCUMENT = HERE.parents[1] / "docs" / "ollama-api.md"
+MODELS: dict[str, Json] = {
+    "llama3.1:8b": {"capabilities": ["completion", "tools"]},
+    "thinker:latest": {"capabilities": ["completion", "thinking"]},
+    "eyes:latest": {"capabilities": ["completion", "vision"]},
+    "support-bot:latest": {"capabilities": ["completion", "tools"], "served": "support"},
+    "nomic-embed-text:latest": {"capabilities": ["embedding"], "served": "emb:latest"},
+    "custom:latest": {
+        "capabilities": ["completion", "tools"],
+        "system": "Be terse.",
+        "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}],
+        "parameters": {"temperature": 0.1, "num_predict": 2, "seed": 7, "stop": ["<|eot|>"]},
+    },
+}
 STATES = ("same", "approximated", "refused")
 
 
@@ -49,6 +64,49 @@ def _api(data: Json) -> Api:
         Field(name, row["field"], row["state"], row["says"], tuple(row.get("probes", ()))) for row in data["fields"]
     )
     return Api(name, data.get("path", name.rpartition(" ")[2]), data.get("base", {}), rows)
+
+
+def portable(apis: list[Api]) -> list[tuple[str, Api, Json]]:
+    """Return the requests that any engine can be asked: those that do not lean on what the small one is told to do."""
+    told = ("weather", "die now", "refuse", "eyes")
+    return [
+        (f"{api.name}: {row.name} {at}", api, probe)
+        for api in apis
+        for row in api.fields
+        for at, probe in enumerate(row.probes, 1)
+        if "long" not in probe and not any(word in str(probe) for word in told)
+    ]
+
+
+def request_of(api: Api, probe: Json) -> bytes:
+    """Return the body that a probe sends: the API's base, changed."""
+    if "raw" in probe:
+        return str(probe["raw"]).encode()
+    body = copy.deepcopy(api.base)
+    for name in probe.get("drop", ()):
+        body.pop(name, None)
+    body |= probe.get("send", {})
+    if "long" in probe:  # so many messages, together beyond the small engine's 1,024 words
+        body["messages"] = [{"role": "user", "content": "word " * 1100}] * (probe["long"] - 1)
+        body["messages"] += [{"role": "user", "content": "short" if probe["long"] > 1 else "word " * 1100}]
+    return json.dumps(body).encode()
+
+
+def error_text(body: str) -> str:
+    """Return the sentence of an error, whatever the API."""
+    error = json.loads(body)["error"]
+    return str(error["message"] if isinstance(error, dict) else error)
+
+
+def refused_alike(probe: Json, status: int, body: str) -> str | None:
+    """Return what is wrong with the status or the sentence of an answer to a probe."""
+    if status != probe.get("status", 200):
+        return f"status {status}: {body[:400]}"
+    if "error" in probe and error_text(body) != probe["error"]:
+        return f"{error_text(body)!r} instead of {probe['error']!r}"
+    if "contains" in probe and probe["contains"] not in error_text(body):
+        return f"{error_text(body)!r} lacks {probe['contains']!r}"
+    return None
 
 
 def document(apis: list[Api]) -> str:

@@ -60,6 +60,11 @@ class Gateway(Nginx):
         return str(self.record()["via"])
 
 
+def named(models: dict[str, Json]) -> dict[str, Json]:
+    """Return models without the names under which an engine serves them: here that is the engine's own."""
+    return {name: {key: value for key, value in model.items() if key != "served"} for name, model in models.items()}
+
+
 def _engine(model: Json, engines: dict[str, str]) -> str:
     return next((kind for kind in ("embedding", "thinking") if kind in model["capabilities"] and kind in engines), "one")
 

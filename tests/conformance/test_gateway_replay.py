@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import fields
 import gateway_stack
 import httpx
 import migrated
 import pytest
 import recorded
 import servers
+from fields import Api, Json
 from gateway_stack import Gateway
 from recorded import Case
 
 pytestmark = pytest.mark.docker
+APIS = fields.load()
+PORTABLE = [pytest.param(api, probe, id=name) for name, api, probe in fields.portable(APIS)]
 CASES = [case for case in recorded.load() if migrated.concerns(case)]
+MODELS = {**gateway_stack.named(fields.MODELS), **migrated.models(CASES)}
 ENGINES = {
     "one": ("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     "thinking": ("--reasoning-parser", "qwen3"),
@@ -40,7 +45,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     engines = {name: f"127.0.0.1:{server.port}" for name, server in beside.items()}
     try:
         address = f"127.0.0.1:{ollama.port}"
-        with gateway_stack.running(folder, migrated.models(CASES), ollama=address, engines=engines) as started:
+        with gateway_stack.running(folder, MODELS, ollama=address, engines=engines) as started:
             yield started
     finally:
         for server in (ollama, *beside.values()):
@@ -54,6 +59,12 @@ def test_the_answer_is_ollamas(gateway: Gateway, case: Case) -> None:
     status, kind, body = gateway.send(case)
     wrong = migrated.judge(case, status, kind, body, place="standin", by=gateway.via())
     assert wrong is None, wrong
+
+
+@pytest.mark.parametrize(("api", "probe"), PORTABLE)
+def test_what_the_table_says_holds_through_the_gateway(gateway: Gateway, api: Api, probe: Json) -> None:
+    answer = httpx.post(gateway.public + api.path, content=fields.request_of(api, probe), timeout=30, trust_env=False)
+    assert (why := fields.refused_alike(probe, answer.status_code, answer.text)) is None, why
 
 
 def test_what_engines_serve_is_loaded(gateway: Gateway) -> None:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
+import fields
 import gateway_stack
 import httpx
 import migrated
@@ -18,6 +19,7 @@ import pytest
 import recorded
 import servers
 from adapter_engine import free_port
+from fields import Api, Json
 from gateway_harness import docker
 from gateway_stack import Gateway
 from recorded import Case
@@ -25,9 +27,12 @@ from recorded import Case
 from demo.scene import SHARED_CPU, TINY, models_folder
 
 pytestmark = [pytest.mark.docker, pytest.mark.vllm, pytest.mark.timeout(900)]
+APIS = fields.load()
+PORTABLE = [pytest.param(api, probe, id=name) for name, api, probe in fields.portable(APIS)]
 CASES = [case for case in recorded.load() if migrated.concerns(case)]
 IMAGE = "migrate/vllm-cpu:dev"
 READY_S = 400
+MODELS = {**gateway_stack.named(fields.MODELS), **migrated.models(CASES)}
 ENGINES = {
     "one": ("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     "embedding": ("--runner", "pooling", "--dtype", "float32"),  # float16, its own choice, kills it on some CPUs
@@ -76,7 +81,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             wait(started[-1], port)
             engines[name] = f"127.0.0.1:{port}"
         folder, address = tmp_path_factory.mktemp("gateway"), f"127.0.0.1:{ollama.port}"
-        with gateway_stack.running(folder, migrated.models(CASES), ollama=address, engines=engines) as stack:
+        with gateway_stack.running(folder, MODELS, ollama=address, engines=engines) as stack:
             yield stack
     finally:
         for container in started:
@@ -90,3 +95,9 @@ def test_the_answer_is_ollamas(gateway: Gateway, case: Case) -> None:
     status, kind, body = gateway.send(case)
     wrong = migrated.judge(case, status, kind, body, place="vllm", by=gateway.via())
     assert wrong is None, wrong
+
+
+@pytest.mark.parametrize(("api", "probe"), PORTABLE)
+def test_what_the_table_says_holds_before_a_real_engine(gateway: Gateway, api: Api, probe: Json) -> None:
+    answer = httpx.post(gateway.public + api.path, content=fields.request_of(api, probe), timeout=120, trust_env=False)
+    assert (why := fields.refused_alike(probe, answer.status_code, answer.text)) is None, why

@@ -74,6 +74,17 @@ def test_the_short_way_says_what_the_long_way_says(
         assert getattr(counted, field) == getattr(expected, field), field
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_cut_at_any_byte_no_word_is_lost_or_doubled(make: Callable[[], Answer]) -> None:
+    said = ["grün", " 🙂", '"\\', "\n\n", "data: ", "\u2028<"]
+    data = b": note\r\n\r\n" + b"".join(event(text, ascii_only=False, number=1000) for text in said)
+    data += b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    whole, _ = run(data, make(), [], quick=False, stream=True)
+    for cut in range(len(data)):
+        assert run(data, make(), [cut], quick=True, stream=True)[0] == whole, cut
+    assert run(data, make(), list(range(len(data))), quick=True, stream=True)[0] == whole
+
+
 def test_the_short_way_is_taken() -> None:
     one = event("hello", ascii_only=False, number=7).removeprefix(b"data: ").strip()
     shape = learn(one, parse(one))
