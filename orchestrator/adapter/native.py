@@ -46,7 +46,7 @@ def generate(route: Route, request: JSON) -> Ask | str:
     conversation = _prompted(route, request, prompt)
     question = ask.build(route, name, merged, messages=conversation, stream=_streams(request))
     question.body["return_token_ids"] = True  # they become `context`
-    question.context = [token for token in request.get("context") or [] if isinstance(token, int)]
+    question.context = [token for token in request.get("context") or [] if isinstance(token, int) and token >= 0]
     return _finish(question, request)
 
 

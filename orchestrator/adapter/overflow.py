@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orchestrator.adapter.ask import Ask, render_request
-from orchestrator.adapter.refusals import EngineFault, overflow_limit, too_many_tokens
+from orchestrator.adapter.refusals import EngineFault, overflow_limit, too_many_tokens, unknown_token
 from orchestrator.adapter.wire import JSON
 
 
@@ -22,6 +22,10 @@ async def corrected(engines: Asks, question: Ask, fault: EngineFault) -> bool:
     beginning, with room for about half a window of answer left, as Ollama leaves it.
     """
     body = question.body
+    if question.context and unknown_token(fault):  # a context of the time before the migration
+        body["prompt"] = body["prompt"][len(question.context) :]
+        question.context = []
+        return True
     if limit := too_many_tokens(fault):
         body.pop("max_tokens", None)
         if "prompt" in body:

@@ -117,6 +117,11 @@ def too_many_tokens(fault: EngineFault) -> int | None:
     return int(found[1]) if found else None
 
 
+def unknown_token(fault: EngineFault) -> bool:
+    """Tell whether a prompt held a token that the engine's vocabulary has not."""
+    return fault.status == 400 and "out of vocabulary" in fault.message
+
+
 def refusal_of(fault: EngineFault, name: str, context_length: int = 0) -> Refusal:
     """Return what Ollama would have answered where vLLM answered this."""
     message = fault.message

@@ -27,6 +27,9 @@ DESCRIBED: Json = json.loads((Path(__file__).parent / "models.json").read_text()
 EMBED_PATHS = ("/api/embed", "/api/embeddings", "/v1/embeddings")
 
 
+EVERYWHERE = frozenset({"fake", "standin", "vllm"})
+
+
 @dataclass(frozen=True)
 class Difference:
     """An answer that is not Ollama's, and why; `status` is what comes instead, None when only the words differ."""
@@ -34,7 +37,7 @@ class Difference:
     matches: Callable[[Case], object]
     why: str
     status: int | None = None
-    where: frozenset[str] = frozenset({"fake", "standin", "vllm"})
+    where: frozenset[str] = EVERYWHERE
 
 
 def _asks(key: str) -> Callable[[Case], object]:
@@ -66,6 +69,17 @@ DIFFERENCES = [
         lambda c: c.status == 200 and ('"tool_calls":[' in c.body or '"function_call"' in c.body),
         "whether a tool is called is the model's word",
         200,
+    ),
+    Difference(
+        lambda c: c.status == 200 and c.request.get("suffix"),
+        "`suffix`: the engine does not fill in the middle",
+        400,
+    ),
+    Difference(
+        lambda c: c.status == 200 and (b'"images"' in c.sent or b'"image_url"' in c.sent or b'"type": "image"' in c.sent),
+        "neither the stand-in nor the tiny model sees",
+        400,
+        frozenset({"standin", "vllm"}),
     ),
     Difference(
         lambda c: c.status == 200 and ('"thinking":"' in c.body or '"reasoning":"' in c.body),
@@ -130,6 +144,8 @@ def _learn(model: Json, case: Case, *, known: bool) -> None:
         return
     can = model["capabilities"]
     shown = ["embedding"] if case.path in EMBED_PATHS else ["completion"]
+    if '"images"' in case.sent.decode("utf-8", "replace") or b"image_url" in case.sent:
+        shown.append("vision")
     if case.request.get("tools"):
         shown.append("tools")
     if case.request.get("think") or '"thinking":"' in case.body or '"reasoning":"' in case.body:

@@ -44,4 +44,4 @@ def test_the_adapter_answers_as_ollama_did(base: str, case: Case) -> None:
 
 
 def test_there_are_recordings() -> None:
-    assert len(CHECKED) > 50
+    assert CHECKED, f"no recordings of a migrated model's API below {recorded.folder()}"

@@ -73,4 +73,4 @@ def test_what_engines_serve_is_loaded(gateway: Gateway) -> None:
 
 
 def test_there_are_recordings() -> None:
-    assert len(CASES) > 50
+    assert CASES, f"no recordings of a migrated model's API below {recorded.folder()}"
