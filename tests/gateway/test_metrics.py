@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -368,3 +369,15 @@ def test_a_fault_of_its_own_is_said_without_the_request(tmp_path: Path, bench: B
     finally:
         nginx.remove()
         ollama.stop()
+
+
+def test_every_metric_label_and_field_is_documented(bench: Bench) -> None:
+    text = (TEMPLATES.parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", text))
+    bench.chat()
+    bench.chat(model=SPREAD)
+    now = settled(bench.nginx)
+    assert {family.name.removesuffix("_total") for family in now.families} <= {word.removesuffix("_total") for word in words}
+    assert {label for sample in now.samples for label in sample.labels} - {"le"} <= words
+    bench.nginx.record(2)
+    assert {field for record in bench.nginx.records() for field in record} <= set(re.findall(r"`(\w+)`", text))
