@@ -76,14 +76,27 @@ end
 
 local function nothing() end
 
+local KINDS_MOST = 100
+local kinds, known = {}, 0   -- content type -> what it means: few are ever seen
+
+local function kind_of(content_type)
+  local lower = content_type:lower()
+  local kind = find(lower, 'text/event-stream', 1, true) and 'sse' or find(lower, 'ndjson', 1, true) and 'ndjson'
+  if known >= KINDS_MOST then kinds, known = {}, 0 end
+  kinds[content_type], known = kind, known + 1
+  return kind
+end
+
 -- `content_type` and `status` of the response; `generates` says that NDJSON must end with done:true.
 function M.new(content_type, status, generates)
   local state = { status = status, line = '', feed = nothing, generates = generates }
-  content_type = (content_type or ''):lower()
   if status >= 400 then return state end
-  if find(content_type, 'text/event-stream', 1, true) then
+  content_type = content_type or ''
+  local kind = kinds[content_type]
+  if kind == nil then kind = kind_of(content_type) end
+  if kind == 'sse' then
     state.kind, state.limit, state.read, state.feed = 'sse', HEAD, sse_line, feed_sse
-  elseif find(content_type, 'ndjson', 1, true) then
+  elseif kind == 'ndjson' then
     state.kind, state.limit, state.read, state.feed = 'ndjson', LONGEST, ndjson_line, feed_lines
   end
   return state
