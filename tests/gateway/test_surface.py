@@ -210,6 +210,20 @@ def test_a_strange_page_is_refused_on_vllms_side_too(bench: Bench, open_doors: D
     assert not bench.engine.seen
 
 
+def test_what_is_loaded_is_told_to_pages_as_all_else(bench: Bench, open_doors: Doors) -> None:
+    url = f"{open_doors.public}/api/ps"
+    answer = httpx.get(url, headers=PAGE)
+    assert (answer.json()["from"], answer.headers["Access-Control-Allow-Origin"]) == ("adapter", PAGE["Origin"])
+    assert httpx.get(url, headers=STRANGER).status_code == 403
+    for method in ("OPTIONS", "POST", "HEAD"):
+        assert httpx.request(method, url, headers=PAGE).headers.get("Access-Control-Allow-Origin") is None
+        assert (bench.ollama.seen[-1].method, bench.ollama.seen[-1].headers["Origin"]) == (method, PAGE["Origin"])
+    bench.adapter.stop()
+    answer = httpx.get(url, headers=PAGE)
+    assert (answer.json()["from"], "Access-Control-Allow-Origin" in answer.headers) == ("ollama", False)
+    assert bench.ollama.seen[-1].headers["Origin"] == PAGE["Origin"]
+
+
 def test_ollama_says_it_itself_when_it_answers(bench: Bench, open_doors: Doors) -> None:
     open_doors.chat(headers=STRANGER)
     assert bench.ollama.seen[-1].headers["Origin"] == STRANGER["Origin"]
