@@ -162,6 +162,18 @@ function M.uncross(request)
   request.origin = nil
 end
 
+-- Before the adapter answers a GET of Ollama's own; all else of that path is Ollama's, at `there`.
+function M.beside(there)
+  if ngx.req.get_method() ~= 'GET' then return ngx.exec(there) end
+  local request, origin = requests.current(), ngx.var.http_origin
+  if request and origin then M.cross(request, origin) end
+end
+
+function M.back()
+  local request = requests.current()
+  if request and request.origin then M.uncross(request) end
+end
+
 -- A preflight where Ollama is no more; `allow`: the methods of its path.
 function M.preflight(request, allow)
   local origin = ngx.var.http_origin
