@@ -142,5 +142,6 @@ async def converse(engines: engine.Engines, question: Ask, answer: Answer, tally
                     await engine.finish(response)
                 return
         except EngineFault as fault:
-            if attempt == CORRECTIONS or tally.sent or not await corrected(engines, question, fault):
+            if attempt == CORRECTIONS or tally.first or not await corrected(engines, question, fault):
                 raise
+            tally.begin_again()

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,51 +33,18 @@ from orchestrator.adapter.decide import (
     in_use,
     weights_of,
 )
+from orchestrator.adapter.guard_settings import Settings, load
 from orchestrator.adapter.pulse import Lag, Pulse
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.watched import Watched
 from orchestrator.adapter.wire import JSON
-from orchestrator.errors import MigrateError, UsageError
+from orchestrator.errors import MigrateError
 
 DEFAULT = "/etc/guard/config.json"
 STATE = "/tmp/guard.json"  # noqa: S108  (inside the container, for its own health check)
 DOOR_TIMEOUT_S = 5.0
 RETRIES = 5
 REFUSED = "HTTP 502"  # the gateway's own word for an engine to which it cannot connect
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the guard is told; times in seconds."""
-
-    gateway: str
-    token: str
-    engines: tuple[Engine, ...]
-    interval_s: float = 5.0
-    timeout_s: float = 20.0
-    failures: int = 2
-    pulse_s: float = 1.0
-    pulse_timeout_s: float = 1.5
-
-
-def load(path: Path) -> Settings:
-    """Read the configuration and the token; raises UsageError when one of them is missing or not valid."""
-    try:
-        data = json.loads(path.read_text())
-        engines = tuple(
-            Engine(
-                name, entry["model"], tuple(entry["routes"]), entry.get("kind", "generate"),
-                float(entry.get("start_s", 0.0)), tuple(map(str, entry.get("replicas", ()))),
-                {str(target): str(url).rstrip("/") for target, url in entry.get("urls", {}).items()},
-            )
-            for name, entry in data["engines"].items()
-        )
-        token = Path(data["token_file"]).read_text().strip()
-        numbers = ("interval_s", "timeout_s", "failures", "pulse_s", "pulse_timeout_s")
-        known = {key: data[key] for key in numbers if key in data}
-        return Settings(data["gateway"].rstrip("/"), token, engines, **known)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"guard configuration {path}: {type(error).__name__}: {error}") from error
 
 
 class Guard:

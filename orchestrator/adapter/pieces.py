@@ -182,6 +182,10 @@ class Tally:
         if piece.token_ids:
             self.token_ids += piece.token_ids
 
+    def begin_again(self) -> None:
+        """Forget a stream that said nothing."""
+        self.sent, self.usage, self.finish, self.prompt_ids, self.token_ids = 0, None, None, [], []
+
     def word(self, now: int, number: int | None) -> None:
         """Count a piece that is one word and nothing else."""
         self.first = self.first or now

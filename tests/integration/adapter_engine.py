@@ -139,6 +139,10 @@ class FakeEngine:
                 made["usage"] = usage(sent)
             return made
 
+        if isinstance(body.get("prompt"), list) and max(body["prompt"], default=0) > 50_000:
+            await send({"error": {"message": "Token id 99999 is out of vocabulary", "code": 400}})
+            await send(None)
+            return
         first = event({"role": "assistant", "content": ""})
         if body.get("return_token_ids"):
             first["prompt_token_ids"] = [1, 2, 3]
@@ -183,8 +187,6 @@ class FakeEngine:
 def refusal(body: dict[str, Any], text: str) -> tuple[int, str] | None:
     if text == "refuse":
         return 500, "EngineCore encountered an issue."
-    if isinstance(body.get("prompt"), list) and max(body["prompt"], default=0) > 50_000:
-        return 400, "Token id 99999 is out of vocabulary"
     if words(body) >= LIMIT and "truncate_prompt_tokens" not in body:
         return 400, (
             f"This model's maximum context length is {LIMIT} tokens. However, your prompt contains at least "
