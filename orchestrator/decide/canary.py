@@ -62,9 +62,10 @@ def side_of(records: Iterable[Mapping[str, Any]], side: str) -> Side:
         if outcome == "complete" and int(record.get("status", 0)) >= 400:
             refusing += 1
         elif outcome == "complete":
-            total.append(float(record["total_ms"]))
+            held = float(record.get("held_ms") or 0)    # the gateway's waiting, no engine's
+            total.append(float(record["total_ms"]) - held)
             if record.get("ttft_ms") is not None:
-                ttft.append(float(record["ttft_ms"]))
+                ttft.append(float(record["ttft_ms"]) - held)
     number = sum(outcomes.values())
     bad = number - outcomes.get("complete", 0)
     return Side(number, bad, refusing, outcomes, _p(ttft, 50), _p(ttft, 95), _p(total, 50))
