@@ -23,7 +23,7 @@ class Ring:
 
     def __init__(self, folder: Path, keep: dict[str, int]) -> None:
         self._folder = folder
-        self._keep = keep
+        self.keep = keep
         self._last = 0
 
     def put(self, route: str, record: dict[str, Any]) -> Path:
@@ -33,7 +33,7 @@ class Ring:
         self._last = max(self._last + 1, time.time_ns())
         path = place / f"{self._last:020d}.json"
         text = json.dumps(record, ensure_ascii=False).encode(errors="replace")
-        self._trim(place, self._keep.get(route, 1) - 1, BYTES_MOST - len(text))
+        self._trim(place, self.keep.get(route, 1) - 1, BYTES_MOST - len(text))
         new = path.with_suffix(".new")
         try:
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from aiohttp import web
 
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.ring import Ring, compared
+from orchestrator.adapter.watched import Watched
 from orchestrator.errors import MigrateError, UsageError
 
 DEFAULT = "/etc/shadow/config.json"
@@ -90,6 +92,7 @@ class Shadow:
     settings: Settings
     session: aiohttp.ClientSession
     ring: Ring
+    follow: Callable[[], Settings] | None = None    # the configuration as it is now
     counts: Counts = field(default_factory=Counts)
     waiting: deque[Sample] = field(default_factory=deque)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,6 +107,9 @@ class Shadow:
         return web.Response(status=status)
 
     async def _take(self, request: web.Request) -> int:
+        if self.follow:
+            self.settings = self.follow()
+            self.ring.keep = self.settings.keep
         if (request.content_length or 0) > LARGEST:
             return 413
         if len(self.waiting) >= self.settings.queue_most:
@@ -128,7 +134,6 @@ class Shadow:
 
     async def work(self) -> None:
         """Ask vLLM one sample after the other, never faster than it is allowed to."""
-        pause = 60.0 / self.settings.per_minute
         while True:
             while not self.waiting:
                 self._more.clear()
@@ -141,7 +146,7 @@ class Shadow:
             except OSError as error:
                 self.counts.lost += 1
                 log(event="shadow", ok=False, error=f"{type(error).__name__}: {error.strerror}")
-            await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
+            await asyncio.sleep(max(0.0, 60.0 / self.settings.per_minute - (time.monotonic() - began)))
 
     def _keep(self, sample: Sample, said: dict[str, Any]) -> None:
         self.ring.put(str(sample.meta["route"]), compared(sample.meta, sample.request, sample.answer, said))
@@ -190,13 +195,15 @@ def application(shadow: Shadow) -> web.Application:
     return app
 
 
-async def serve(settings: Settings, port: int) -> None:
+async def serve(config: Path, port: int) -> None:
     """Run until told to end; what waits is dropped then."""
     stop = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     async with aiohttp.ClientSession(trust_env=False) as session:
-        shadow = Shadow(settings, session, Ring(settings.folder, settings.keep))
+        watched = Watched(config, load)
+        settings = watched.get()
+        shadow = Shadow(settings, session, Ring(settings.folder, settings.keep), watched.check)
         runner = web.AppRunner(application(shadow), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "0.0.0.0", port).start()   # the stack's own network, never published
@@ -240,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         elif asked.clear:
             say(f"removed: {ring.clear()}")
         else:
-            asyncio.run(serve(settings, PORT))
+            asyncio.run(serve(asked.config, PORT))
     except MigrateError as error:
         sys.stderr.write(error.message + "\n")
         return 1

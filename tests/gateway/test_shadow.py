@@ -191,7 +191,7 @@ def test_a_full_queue_says_no(bench: Bench, loop: Loop, tmp_path: Path) -> None:
 
 def test_the_newest_are_kept(bench: Bench, loop: Loop, tmp_path: Path) -> None:
     side_car = SideCar(bench, loop, tmp_path)
-    side_car.ring._keep[SHADOWED] = 3
+    side_car.ring.keep[SHADOWED] = 3
     try:
         for n in range(6):
             bench.chat(model=SHADOWED, seed=n)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 
+import aiohttp
 import pytest
 import yaml
+from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import render
 from orchestrator.adapter import shadow
 from orchestrator.adapter.ring import Ring, compared, words
+from orchestrator.adapter.watched import Watched
 from orchestrator.errors import UsageError
 from orchestrator.plan.edits import changes, engine_digest, evidence_digest
 from orchestrator.spec import parse_spec
@@ -191,3 +195,27 @@ def test_a_configuration_that_is_wrong_is_said(tmp_path, change, capsys) -> None
     path.write_text(json.dumps(good | change))
     assert shadow.main(["--config", str(path), "--list"]) == 1
     assert "shadow configuration" in capsys.readouterr().err
+
+
+def test_it_follows_its_configuration(tmp_path) -> None:
+    (tmp_path / "token").write_text("t")
+    path = tmp_path / "config.json"
+    data = {"gateway": "http://127.0.0.1:1", "token_file": str(tmp_path / "token"), "folder": str(tmp_path / "kept"),
+            "keep": {"a": 1}, "per_minute": 60_000}  # fmt: skip
+    path.write_text(json.dumps(data))
+
+    async def run() -> list[int]:
+        watched = Watched(path, shadow.load)
+        async with aiohttp.ClientSession() as session:
+            settings = watched.get()
+            one = shadow.Shadow(settings, session, Ring(settings.folder, settings.keep), watched.check)
+            async with TestClient(TestServer(shadow.application(one))) as client:
+                headers = {"X-Shadow": json.dumps({"route": "b", "uri": "/api/chat"}), "X-Request-Length": "2"}
+                before = await client.post("/shadow", data=b"{}x", headers=headers)
+                path.write_text(json.dumps(data | {"keep": {"a": 1, "b": 1}}))
+                after = await client.post("/shadow", data=b"{}x", headers=headers)
+                path.write_text("{")     # broken: what was in force stays
+                later = await client.post("/shadow", data=b"{}x", headers=headers)
+                return [before.status, after.status, later.status]
+
+    assert asyncio.run(run()) == [400, 202, 202]
