@@ -1,85 +1,23 @@
-"""GET /metrics of the real gateway, read by Prometheus' own parsers; and that nothing written holds what clients send."""
+"""GET /metrics of the real gateway, read by Prometheus' own parsers."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from gateway_bench import Bench, chat
 from gateway_fakes import NDJSON, SSE, Fake, drop, lines, pieces, sse, status
-from gateway_harness import EMBED, FIXED, ROUTE, ROUTES, SPREAD, STICKY, TEMPLATES, Nginx, Ports, docker
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
-from prometheus_client.parser import text_string_to_metric_families as read_plain
+from gateway_harness import EMBED, FIXED, ROUTE, ROUTES, SPREAD, STICKY, TEMPLATES, Nginx, docker
+from gateway_metrics import PREFIX, Samples, after, ended, served, settled
 
 pytestmark = pytest.mark.docker
 
-OPEN = "application/openmetrics-text; version=1.0.0"
-PREFIX = "migrate_gateway_"
 FRAMES = sse({"choices": [1]}, {"choices": [2]}, "[DONE]")
-
-
-class Samples:
-    """What one scrape said; `of` sums what has all the labels."""
-
-    def __init__(self, nginx: Nginx, accept: str = OPEN) -> None:
-        answer = nginx.ask("GET", "/metrics", headers={"Accept": accept})
-        assert answer.status_code == 200, answer.text
-        self.type, self.text = answer.headers["content-type"], answer.text
-        read = read_open if accept == OPEN else read_plain
-        self.families = list(read(answer.text))
-        self.samples = [sample for family in self.families for sample in family.samples]
-
-    def of(self, name: str, **labels: str) -> float:
-        found = [s.value for s in self.samples if s.name == PREFIX + name and labels.items() <= s.labels.items()]
-        return sum(found)
-
-    def by(self, name: str, label: str) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for sample in self.samples:
-            if sample.name == PREFIX + name:
-                found[sample.labels[label]] += sample.value
-        return found
-
-
-def requests(now: Samples) -> Counter[tuple[str, ...]]:
-    names = ("door", "route", "side", "engine", "replica", "path", "outcome", "code")
-    return Counter({tuple(s.labels[n] for n in names): s.value for s in now.samples if s.name == f"{PREFIX}requests_total"})
-
-
-def settled(nginx: Nginx, at_least: float = 0) -> Samples:
-    """Return a scrape that knows of all that has ended: each worker tells of its own once a second."""
-    until = time.monotonic() + 20
-    while True:
-        done = sum(n for sides in nginx.status()["counts"].values() for side in sides.values() for n in side.values())
-        now = Samples(nginx)
-        if done >= at_least and now.of("requests_total") == done:
-            return now
-        assert time.monotonic() < until, (done, now.of("requests_total"))
-        time.sleep(0.1)
-
-
-def after(nginx: Nginx, before: Samples, count: int) -> Samples:
-    """Return the first scrape that knows of `count` more requests, and all there are."""
-    wanted = before.of("requests_total") + count
-    now = settled(nginx, wanted)
-    assert now.of("requests_total") == wanted
-    return now
-
-
-def ended(bench: Bench, count: int, act: Callable[[], object]) -> Counter[tuple[str, ...]]:
-    """Return what `act` added to the requests that have ended."""
-    before = settled(bench.nginx)
-    act()
-    return requests(after(bench.nginx, before, count)) - requests(before)
 
 
 def test_it_needs_the_token_and_comes_in_both_formats(bench: Bench) -> None:
@@ -262,34 +200,23 @@ def test_what_is_in_flight_is_shown(bench: Bench) -> None:
             assert b"".join([*one, *two]).count(b"[DONE]") == 2
 
 
-@pytest.fixture
-def own(tmp_path: Path, bench: Bench) -> Iterator[Nginx]:
-    """A gateway of the test's own, started, with an engine and an Ollama."""
-    ports = Ports(21200)
-    nginx = Nginx(tmp_path, ports)
-    upstreams = [Fake(name, port, bench.engine.loop) for name, port in (("ollama", ports.ollama), ("engine", ports.engine))]
-    for fake in upstreams:
-        fake.start()
-    nginx.upstreams = {fake.name: fake for fake in upstreams}
-    nginx.start()
-    yield nginx
-    nginx.remove()
-    for fake in upstreams:
-        fake.stop()
+def test_all_workers_count_together_and_a_reload_forgets_nothing(tmp_path: Path, bench: Bench) -> None:
+    with served(tmp_path, bench) as (own, upstreams):
+        count_over_a_reload(own, upstreams["ollama"])
 
 
-def test_all_workers_count_together_and_a_reload_forgets_nothing(own: Nginx) -> None:
+def count_over_a_reload(own: Nginx, ollama: Fake) -> None:
     url = f"{own.public}/v1/chat/completions"
     before = Samples(own)
     for _ in range(40):                       # each on a connection of its own, so on any worker
         httpx.post(url, json=chat(), timeout=30).raise_for_status()
     gate = threading.Event()
-    own.upstreams["ollama"].behave = pieces(FRAMES, SSE, gate=gate)
+    ollama.behave = pieces(FRAMES, SSE, gate=gate)
     with httpx.stream("POST", url, json=chat(stream=True), timeout=30) as answer:
         chunks = answer.iter_raw()
         next(chunks)
         docker("kill", "-s", "HUP", own.container)
-        own.upstreams["ollama"].behave = None
+        ollama.behave = None
         for _ in range(20):
             httpx.post(url, json=chat(), timeout=30).raise_for_status()
         gate.set()                            # the stream ends in a worker of before the reload
@@ -299,76 +226,6 @@ def test_all_workers_count_together_and_a_reload_forgets_nothing(own: Nginx) -> 
     assert now.of("request_duration_seconds_count") == 61
     assert now.of("time_to_first_token_seconds_count") == 1
     assert now.of("in_flight_requests") == 0
-
-
-SECRETS = {
-    "prompt": "s3cret-of-the-prompt", "system": "s3cret-of-the-system", "key": "sk-s3cret-of-the-key",
-    "query": "s3cret-of-the-query", "cookie": "s3cret-of-the-cookie", "session": "s3cret-of-the-session",
-    "answer": "s3cret-of-the-answer", "tool": "s3cret-of-the-tool", "referer": "s3cret-of-the-referer",
-    "user": "s3cret-of-the-user", "basic": "czNjcmV0LW9mLXRoZS1iYXNpYw", "broken": "s3cret-of-the-broken",
-}  # fmt: skip
-
-
-def everything_written(nginx: Nginx) -> str:
-    texts = [nginx.logs(), Samples(nginx).text, json.dumps(nginx.status()), nginx.ask("GET", "/control/log").text]
-    files = [path for path in nginx.state.rglob("*") if path.is_file()]
-    texts += [f"{path.name}\n{path.read_bytes().decode(errors='replace')}" for path in files]
-    return "\n".join(texts)
-
-
-def test_nothing_that_is_written_holds_a_prompt_a_key_or_a_query(own: Nginx) -> None:
-    own.weights({ROUTE: 100, STICKY: 50})
-    ollama, engine = own.upstreams["ollama"], own.upstreams["engine"]
-    say = sse({"choices": [{"delta": {"content": SECRETS["answer"]}}]}, "[DONE]")
-    headers = {"Authorization": f"Bearer {SECRETS['key']}", "Cookie": f"a={SECRETS['cookie']}", "Referer": SECRETS["referer"],
-               "X-Session-Id": SECRETS["session"], "X-Api-Key": SECRETS["key"], "Content-Type": "application/json"}  # fmt: skip
-    body = {"messages": [{"role": "system", "content": SECRETS["system"]}, {"role": "user", "content": SECRETS["prompt"]}],
-            "user": SECRETS["user"], "tools": [{"type": "function", "function": {"name": SECRETS["tool"]}}]}  # fmt: skip
-    bodies = [json.dumps(body | {"model": model, "stream": stream}).encode()
-              for model in (ROUTE, STICKY, FIXED, EMBED, "no-route") for stream in (True, False)]  # fmt: skip
-    bodies += [bodies[0][:-9] + SECRETS["broken"].encode(), SECRETS["broken"].encode(), b'{"model":', b"\xff" + bodies[0],
-               json.dumps({"model": ROUTE, "prompt": SECRETS["prompt"] * 500_000}).encode()]  # fmt: skip
-    behaviours = [pieces(say, SSE), status(500, SECRETS["answer"]), status(400, SECRETS["answer"]), drop,
-                  pieces(say[:1], SSE, die=True)]  # fmt: skip
-    asked = 0
-    for behave in behaviours:
-        ollama.behave = engine.behave = behave
-        for content in bodies:
-            for path in ("/v1/chat/completions", "/api/chat", "/api/tags"):
-                url = f"{own.public}{path}?token={SECRETS['query']}"
-                asked += 1
-                with suppress(httpx.TransportError):
-                    httpx.post(url, content=content, headers=headers, timeout=30)
-    own.ask("GET", f"/control/status?x={SECRETS['query']}")
-    httpx.get(f"{own.control}/metrics?x={SECRETS['query']}", headers={"Authorization": f"Basic {SECRETS['basic']}"})
-    own.ask("POST", "/control/weights", content=SECRETS["broken"].encode())
-    own.record(asked)
-    written = everything_written(own)
-    assert ROUTE in written
-    assert {name for name, value in SECRETS.items() if value in written} == set()
-
-
-@pytest.mark.parametrize(("part", "said"), [("choose", "routing failed"), ("outcome", "judging a response failed")])
-def test_a_fault_of_its_own_is_said_without_the_request(tmp_path: Path, bench: Bench, part: str, said: str) -> None:
-    lua = tmp_path / "lua"
-    shutil.copytree(TEMPLATES / "lua", lua)
-    broken = {"choose": "M.side = nil", "outcome": "M.new = nil"}[part]
-    text = (lua / f"{part}.lua").read_text(encoding="utf-8")
-    (lua / f"{part}.lua").write_text(text.rstrip().removesuffix("return M") + broken + "\nreturn M\n", encoding="utf-8")
-    nginx = Nginx(tmp_path, Ports(21300), lua=lua)
-    ollama = Fake("ollama", nginx.ports.ollama, bench.engine.loop)
-    ollama.start()
-    try:
-        nginx.start()
-        httpx.post(f"{nginx.public}/api/chat?token={SECRETS['query']}", json=chat(), headers={"Referer": SECRETS["referer"]})
-        until = time.monotonic() + 10
-        while said not in nginx.logs() and time.monotonic() < until:
-            time.sleep(0.05)
-        assert said in nginx.logs()
-        assert {name for name, value in SECRETS.items() if value in nginx.logs()} == set()
-    finally:
-        nginx.remove()
-        ollama.stop()
 
 
 def test_every_metric_label_and_field_is_documented(bench: Bench) -> None:
