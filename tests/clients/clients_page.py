@@ -20,10 +20,10 @@ HEAD = """# Clients
 
 No client changes a line. `make test` runs each one below four times through the real gateway: every model on Ollama,
 every model on vLLM behind gateway and adapter, vLLM gone at weight 100 (Ollama answers again), Ollama gone at weight
-100. What a program can rely on must be the same: fields and their types,
-roles, reasons, tool calls, JSON, dimensions, and for refusals the library's own exception and its words. Texts and
-numbers are the model's. A difference that is not in the table below fails the tests, and so does a row of it without a
-difference. With vLLM gone there are none.
+100. What a program can rely on must be the same: fields and their types, roles, reasons, tool calls, JSON, dimensions,
+and for refusals the library's own exception and its words. Texts and numbers are the model's. A difference that is not
+in the table below fails the tests, and so does a row of it without a difference. With vLLM gone there are none.
+`make test-full` runs the libraries with a real vLLM as well.
 
 This page is made by `python tests/clients/clients_page.py`; how the tests work is in
 [tests/clients/README.md](../tests/clients/README.md).

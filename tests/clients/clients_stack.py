@@ -128,15 +128,18 @@ def parameters(show: Json) -> Json:
 
 
 @contextmanager
-def running(folder: Path, servers: Any, base: int = BASE) -> Iterator[Stack]:
-    """Start a stack on the ports from `base`; `servers` is the module of stand-ins."""
+def running(folder: Path, servers: Any, base: int = BASE, real: Json | None = None) -> Iterator[Stack]:
+    """Start a stack on the ports from `base`; `servers` is the module of stand-ins.
+
+    `real` gives the addresses (`host:port`) of engines that run already, instead of stand-ins.
+    """
     ollama = servers.ollama(folder / "models", described=DESCRIBED)
     skip = {"VLLM_SKIP_MODEL_NAME_VALIDATION": "1"}
     engines = {
         name: servers.vllm("./tiny", "--served-model-name", full(one.route), *one.argv, context=CONTEXT, env=skip)
-        for name, one in ENGINES.items()
+        for name, one in ({} if real else ENGINES).items()
     }
-    addresses = {name: f"127.0.0.1:{server.port}" for name, server in engines.items()}
+    addresses = real or {name: f"127.0.0.1:{server.port}" for name, server in engines.items()}
     routes, known = routes_of(ollama.url, addresses)
     port = adapters.free_port()
     upstreams = {"ollama": f"127.0.0.1:{ollama.port}", "adapter": f"127.0.0.1:{port}", "engines": addresses}
