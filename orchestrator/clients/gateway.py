@@ -92,6 +92,13 @@ class KeyStatus(_Answer):
     callers: dict[str, int] = {}
 
 
+class Circuit(_Answer):
+    """For how many seconds an engine still gets no requests, and who says so: the guard, or the gateway itself."""
+
+    out: float = 0
+    by: str | None = None
+
+
 class GatewayStatus(_Answer):
     """The gateway's state: weights 0..100 per route; counts per route, side and outcome since its start.
 
@@ -110,6 +117,7 @@ class GatewayStatus(_Answer):
     counts: dict[str, dict[Side, dict[str, int]]] = {}
     failovers: dict[str, int] = {}
     replicas: dict[str, dict[str, Replica]] = {}
+    circuits: dict[str, Circuit] = {}
     touched: dict[str, Touched] = {}
     keys: KeyStatus | None = None
 

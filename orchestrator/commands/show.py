@@ -60,6 +60,7 @@ def status(console: Console, common: Common, *, exit_code: bool) -> int:
         "health": health,
         "replicas": {name: {one: each.model_dump() for one, each in copies.items()}
                      for name, copies in (gateway.replicas if gateway else {}).items()},
+        "circuits": {name: one.model_dump() for name, one in (gateway.circuits if gateway else {}).items()},
         "routes": routes,
         "keys": gateway.keys.model_dump() if gateway and gateway.keys else None,
         "next": plans.next_command(spec, states, owed=bool(owed)),
@@ -161,6 +162,16 @@ def _passed_over(replicas: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _open(data: dict[str, Any]) -> list[str]:
+    """Say which engines without replicas get no requests now."""
+    alone = data["circuits"].keys() - {one for copies in data["replicas"].values() for one in copies}
+    return [
+        f"! engine {name} gets no requests until it gives a token again: the guard heard no sign of life; "
+        f"see: migrate logs vllm-{name}"
+        for name in sorted(alone) if data["circuits"][name]["by"] == "guard"
+    ]
+
+
 def _last_verdict(entries: list[Any]) -> dict[str, Any] | None:
     if not entries:
         return None
@@ -199,6 +210,7 @@ def _text(data: dict[str, Any], states: States) -> str:
                          "vLLM serves what was proven before")  # fmt: skip
     for copies in data["replicas"].values():
         lines += _passed_over(copies)
+    lines += _open(data)
     lines += _keyless(data["keys"])
     if data["last_verdict"]:
         verdict = data["last_verdict"]
