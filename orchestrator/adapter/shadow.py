@@ -29,7 +29,7 @@ from orchestrator.adapter.ring import Ring, compared
 from orchestrator.adapter.watched import Watched
 from orchestrator.errors import MigrateError, UsageError
 
-DEFAULT = "/etc/shadow/config.json"
+DEFAULT = "/etc/shadowing/config.json"
 PORT = 8090
 LARGEST = 2 * 262144            # bytes of a request and its answer, as the gateway cuts them off
 ANSWER_MOST = 262144            # bytes of vLLM's answer that are kept

@@ -56,6 +56,8 @@ def test_one_route_with_a_share_brings_the_side_car() -> None:
     compose = yaml.safe_load(files["compose.yaml"])
     service = compose["services"]["shadow"]
     assert "ports" not in service
+    assert f"./shadow/config.json:{shadow.DEFAULT}:ro" in service["volumes"]
+    assert not shadow.DEFAULT.startswith("/etc/shadow/")     # a file of every Linux: nothing can be mounted below it
     assert "shadow" in compose["volumes"]
     assert "shadow" in render.services(asked)
     assert not [mount for name, other in compose["services"].items() if name != "shadow"
