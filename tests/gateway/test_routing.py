@@ -85,6 +85,37 @@ def test_direct_adapter_or_ollama(bench: Bench, path: str, body: dict | bytes, s
     assert via == {"engine": "direct"}.get(side, side)
 
 
+@pytest.mark.parametrize(
+    ("body", "side"),
+    [
+        (r'{"m\u006fdel":"llama3.1:8b","messages":[]}', "adapter"),
+        (r'{"MODEL":"llama3.1\u003a8b","messages":[]}', "adapter"),
+        ('{"model":"other","model":"llama3.1:8b"}', "adapter"),
+        ('{"model":"llama3.1:8b","model":"other"}', "ollama"),
+        ('{"model":"llama3.1:8b","model":null}', "adapter"),
+        ('{"model":null}', "ollama"),
+        ('{"model":5}', "ollama"),
+        ('{"tools":[{"function":{"parameters":{"properties":{"model":"llama3.1:8b"}}}}],"model":"other"}', "ollama"),
+        (r'{"messages":[{"content":"\",\"model\":\"other\""}],"model":"llama3.1:8b"}', "adapter"),
+        ('[{"model":"llama3.1:8b"}]', "ollama"),
+        ('{"model":"https://registry.ollama.ai/library/llama3.1:8b"}', "adapter"),
+        ('{"model":"registry.ollama.ai/llama3.1:8b"}', "ollama"),
+        ('{"model":"hf.co/meta-llama/Llama-3.1-8B-Instruct"}', "ollama"),
+        ("", "ollama"),
+    ],
+)  # fmt: skip
+def test_what_counts_as_the_model(bench: Bench, body: str, side: str) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    assert bench.post("/api/chat", body.encode()).json()["from"] == side
+
+
+def test_a_body_of_exactly_64_mb(bench: Bench) -> None:
+    bench.nginx.weights({ROUTE: 100})
+    tail = b'","model":"llama3.1:8b"}'
+    body = b'{"x":"' + b"y" * (64 * 1024 * 1024 - 6 - len(tail)) + tail
+    assert bench.post("/api/chat", body).json() == {"from": "adapter", "bytes": 64 * 1024 * 1024}
+
+
 def test_a_missing_content_type_is_the_adapters_business(bench: Bench) -> None:
     bench.nginx.weights({ROUTE: 100})
     assert bench.post("/v1/chat/completions", json.dumps(chat()).encode()).json()["from"] == "adapter"
