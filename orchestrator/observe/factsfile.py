@@ -28,6 +28,7 @@ def loads(text: str, origin: str = "facts") -> Facts:
     """
     try:
         found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()      # half a character (\ud800) could not be written again
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{origin} is not JSON: {error}", hint=_REMAKE) from None
     if isinstance(found, dict) and "facts" in found:

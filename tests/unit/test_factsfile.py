@@ -55,3 +55,9 @@ def test_something_else_is_a_sentence(text):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match="cannot read"):
         load(tmp_path / "none")
+
+
+def test_half_a_character_is_refused_when_it_is_read():
+    text = dumps(f.Facts(f.OllamaFacts("u", "v", (f.Model("m", digest="\ud800"),))))
+    with pytest.raises(UsageError, match="surrogates"):
+        loads(text)
