@@ -10,6 +10,7 @@ from orchestrator.decide.vram import GIB
 from orchestrator.facts import Facts
 
 _SEQUENCES = 16
+_MOST = 256         # sequences of one engine, at most
 _UNSTATED = 32768   # the longest context that is planned for without a sign that it is needed
 
 
@@ -57,8 +58,11 @@ def sequences(facts: Facts) -> tuple[int, str]:
     peak = number(facts.traffic.concurrency.peak)
     if not peak or peak < 0:
         return _SEQUENCES, f"max_num_seqs {_SEQUENCES}: no evidence of concurrency; enough for 5-10 users (cited, S3)"
-    wanted = min(256, max(8, -(-int(2 * peak) // 8) * 8))
+    wanted = max(8, -(-int(2 * min(peak, _MOST)) // 8) * 8)
     word = "stated" if facts.traffic.source == "stated" else "measured"
+    if wanted > _MOST:
+        told = f"the most that is proposed; the {word} peak of {peak:g} at once asks for twice itself"
+        return _MOST, f"max_num_seqs {_MOST}: {told}"
     return wanted, f"max_num_seqs {wanted}: twice the {word} peak of {peak:.0f} at once, in steps of 8"
 
 

@@ -48,3 +48,10 @@ def test_where_the_number_comes_from_is_said() -> None:
     unknown = dataclasses.replace(seen, traffic=Traffic())
     assert today.sequences(unknown) == (16, today.sequences(unknown)[1])
     assert "no evidence" in today.sequences(unknown)[1]
+
+
+@pytest.mark.parametrize("peak", [400.0, 1e23, 1e308])
+def test_a_peak_beyond_one_engine_is_not_said_to_be_held_twice(peak: float) -> None:
+    size, told = today.sequences(facts(source="stated", concurrency=Spread(1, peak=peak)))
+    assert size == 256
+    assert told.startswith("max_num_seqs 256: the most that is proposed")
