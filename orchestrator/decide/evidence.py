@@ -92,7 +92,7 @@ def summed(log: Gathered, origin: str = "", notes: tuple[str, ...] = ()) -> Traf
         sampling=log.engine.sampling, models=_models(log, count),
         largest_context=log.engine.context or None, truncated=log.engine.truncated,
         queue_hours_per_week=_queue(over, slots, end - begin), lines=log.lines, skipped=log.skipped,
-        notes=(*notes, *_notes(log, slots, count), *_alone(counted["callers"], over.peak)), **counted,
+        notes=(*notes, *_notes(log, slots, count, origin), *_alone(counted["callers"], over.peak)), **counted,
     )  # fmt: skip
 
 
@@ -152,7 +152,9 @@ def _models(log: Gathered, count: int) -> dict[str, int] | None:
     return {only[0]: count} if len(only) == 1 and count else None
 
 
-def _notes(log: Gathered, slots: int, count: int) -> Iterable[str]:
+def _notes(log: Gathered, slots: int, count: int, origin: str) -> Iterable[str]:
+    if not count and origin:
+        yield f"{origin}: {log.lines} line{'s' if log.lines != 1 else ''} read, none of them a request to a model"
     yield f"{slots} answered at once by Ollama: what is beyond waits"
     yield from _clock(log, count)
     if unread := sum(count for why, count in log.skipped.items() if why != TWICE):

@@ -267,3 +267,10 @@ def test_what_can_be_read_only_once_is_read_whole(tmp_path: Path) -> None:
     writer.start()
     assert accesslog.look((str(pipe),)).requests == 1
     writer.join(10)
+
+
+def test_a_log_without_a_request_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "other.log"
+    file.write_text("starting\nready\n")
+    found = accesslog.look((str(file),))
+    assert f"{file}: 2 lines read, none of them a request to a model" in found.notes
