@@ -60,7 +60,7 @@ class Proof:
         """Return each inequality, its bar, and the range of what is estimated; the large end is what is proven."""
         lines = []
         for one in self.budgets:
-            lines += [str(one), bar(one, width)]
+            lines += [str(one), *([bar(one, width)] if one.used else [])]
             for ask in (share.ask for share in one.shares):
                 said = [f"weights {ask.weights_range()}", *(part.detail for part in ask.parts), *ask.notes]
                 lines += [f"  {ask.name}: {text}" for text in said]

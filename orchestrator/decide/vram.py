@@ -87,6 +87,11 @@ class GpuBudget:
         return self.total - self.others - self.ollama - sum(s.requested + s.ask.context() for s in self.shares)
 
     @property
+    def used(self) -> bool:
+        """Whether anything on it is counted: what Ollama loads only when asked for is not."""
+        return bool(self.others >= 64 * MIB or self.ollama or self.shares)
+
+    @property
     def problem(self) -> str:
         """Why it does not hold, with the numbers; empty when it does."""
         for share in self.shares:
@@ -107,8 +112,8 @@ class GpuBudget:
         parts += [f"Ollama {gib(self.ollama)}"] if self.ollama else []
         parts += [_explained(share) for share in self.shares]
         verdict = f"does not fit: {self.problem}" if self.problem else f"{gib(self.left)} spare"
-        if not parts:
-            return f"GPU {self.gpu}: {gib(self.total)}, for Ollama alone"
+        if not self.used:
+            return f"GPU {self.gpu}: {gib(self.total)}, for Ollama alone, which loads there what it is asked for"
         return f"GPU {self.gpu}: {gib(self.total)} = {' + '.join([*parts, verdict])}"
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.decide.bars import bar
+from orchestrator.decide.budget import Proof
 from orchestrator.decide.catalog import load
 from orchestrator.decide.hostmemory import Wish, host_budget
 from orchestrator.decide.vram import GIB, Ask, GpuBudget, share_of
@@ -59,3 +60,9 @@ def test_ram_and_shared_memory_are_weighed() -> None:
     assert "could not be seen" in host_budget(Host(), (Wish(ASK),)).warnings[0]
     assert Wish(ASK, sleeps=True).ram - Wish(ASK).ram == ASK.weights()
     assert "swap" in host_budget(Host(ram=64 * GIB, ram_free=2 * GIB), (Wish(ASK),)).warnings[0]
+
+
+def test_a_gpu_on_which_nothing_is_counted_has_no_bar_that_calls_it_free() -> None:
+    text = Proof((GpuBudget("3", 80 * GIB),)).report()
+    assert "what it is asked for" in text
+    assert "free" not in text
