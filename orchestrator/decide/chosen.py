@@ -43,8 +43,8 @@ def _values(
     yield f"max-num-seqs {engine.max_num_seqs}: {_sequences(engine, facts, proposed=proposed)}"
     yield _cache(engine, share)
     if share:
-        yield (f"utilisation {engine.gpu_memory_utilization:g}: {gib(share.needed)} rounded up; vLLM starts only "
-               "when that much is free, whatever the cache's size")  # fmt: skip
+        yield (f"utilisation {engine.gpu_memory_utilization:g}: {gib(share.requested)} of the GPU, for "
+               f"{gib(share.needed)} and a margin; vLLM starts only when that much is free, whatever the cache's size")
     yield f"dtype {engine.dtype}: {_dtype(engine, facts)}"
     yield _quantisation(engine, catalog)
     if engine.gpus:
@@ -116,7 +116,7 @@ def _split(engine: Engine) -> str:
     ranks, copies = engine.tensor_parallel, engine.replicas
     each = "one GPU" if ranks == 1 else f"{ranks} GPUs (tensor parallel), as one does not hold it"
     if copies > 1:
-        return f"{copies} replicas of {each} each: for more requests at once, see above"
+        return f"{copies} replicas of {each} each: for more requests at once than one answers"
     return f"{each}, one replica" if ranks > 1 else "one GPU, one replica: no tensor parallelism, as it fits"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from decide_cases import cases, facts, read
 
@@ -87,3 +89,9 @@ def test_the_capability_that_counts_is_that_of_what_is_proposed() -> None:
                                                   for name, one in spec.engines.items()}})  # fmt: skip
     assert of_spec(unknown, facts(case), load()) is None
     assert of_spec(spec.model_copy(update={"accelerator": "cpu"}), facts(case), load()) is None
+
+
+def test_utilisation_is_explained_by_what_it_comes_to_on_this_gpu() -> None:
+    [line] = [one for one in _lines({"gpus": ["24GiB cc8.9"], "models": [LLAMA]}) if "utilisation" in one]
+    share, asked = re.findall(r"utilisation ([\d.]+): ([\d.]+) GiB of the GPU", line)[0]
+    assert abs(float(share) * 24 - float(asked)) < 0.06, line
