@@ -63,20 +63,20 @@ def _capability(gpus: list[Gpu], scheme: float | None) -> tuple[list[Reason], li
     best = max(gpus, key=lambda gpu: gpu.compute_capability)
     have = best.compute_capability
     if have < FLOOR:
-        text = f"{_name(best)} has compute capability {have:g}; vLLM needs {FLOOR} (its documentation; S3 says 8.0)"
+        text = f"{_name(best)} has compute capability {have:.1f}; vLLM needs {FLOOR} (its documentation; S3 says 8.0)"
         return [Reason("hardware", text, "measured", "cannot")], [ELSEWHERE]
     if scheme is not None and have < scheme:
-        text = (f"{_name(best)} has compute capability {have:g}; the chosen weight format needs {scheme:g}. "
+        text = (f"{_name(best)} has compute capability {have:.1f}; the chosen weight format needs {scheme:g}. "
                 "Another format of the same model may run: name its repository in the spec")  # fmt: skip
         return [Reason("hardware", text, "measured", "cannot")], []
-    text = f"{_name(best)}, compute capability {have:g}: vLLM runs on it"
+    text = f"{_name(best)}, compute capability {have:.1f}: vLLM runs on it"
     if have < _BFLOAT16:
         text += "; no bfloat16 below 8.0, so float16 is used (S3 asks for 8.0, vLLM itself for 7.5)"
     found = [Reason("hardware", text, "measured")]
     floor = max(FLOOR, scheme or 0)
     old = [gpu for gpu in gpus if gpu.compute_capability < floor]
     if old:
-        names = ", ".join(f"{_name(gpu)} {gpu.compute_capability:g}" for gpu in old)
+        names = ", ".join(f"{_name(gpu)} {gpu.compute_capability:.1f}" for gpu in old)
         found.append(Reason("hardware", f"left to Ollama, below {floor:g}: {names}", "measured"))
     return found, []
 
