@@ -19,7 +19,7 @@ from orchestrator.decide.loading import download_bytes
 from orchestrator.decide.plan_text import Report, readable
 from orchestrator.decide.planning import Planned
 from orchestrator.decide.propose import Proposal
-from orchestrator.decide.verdict.text import headline, tuning_lines, verdict_lines
+from orchestrator.decide.verdict.text import evidence_lines, headline, tuning_lines, verdict_lines
 from orchestrator.facts import Facts, Traffic
 from orchestrator.plan import Plan
 from orchestrator.plan.edits import Change
@@ -61,7 +61,8 @@ def nowhere(planned: Planned, facts: Facts) -> str:
     """Return the report of a verdict to move where no model can: what was tried, and what would help."""
     assert planned.spec is not None
     people = readable(Report(
-        verdict=_headline(planned), why=_reasons(planned), where=(), vram=tuple(memory_lines(planned, facts)),
+        verdict=f"{_headline(planned)}. But as things are, no model can move: see what stays, and why",
+        why=_reasons(planned), where=(), vram=tuple(memory_lines(planned, facts)),
         clients=(), time=("nothing is to be done",), back=("nothing was changed",),
         stays=tuple(_left(planned.spec, planned)), next="as things are, every model stays on Ollama",
         handover=tuple(line for one in planned.handover for line in handover_lines(one)),
@@ -113,7 +114,7 @@ def report(shown: Shown) -> str:
     lines = [*_seen(facts), "", people, "", f"{written} ({accepted})", "",
              "steps of migrate up", str(shown.steps)]  # fmt: skip
     if not planned.rehearsal:
-        lines += ["", "The evidence in full", "", *verdict_lines(planned.verdict)]
+        lines += ["", "The evidence in full", "", *evidence_lines(planned.verdict)]
     return "\n".join([*lines, *shown.extra, "", *_next(shown)])
 
 

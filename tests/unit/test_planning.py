@@ -94,3 +94,11 @@ def test_every_case_says_its_situation_and_expects_something(path: Path) -> None
     assert case["situation"].endswith(".")
     assert case["expect"]
     assert case["expect"].get("verdict", "stay") in KINDS
+
+
+def test_the_evidence_after_the_plan_repeats_neither_the_verdict_nor_points_below() -> None:
+    case = {"gpus": ["24GiB cc8.9"], "models": ["llama3.1:8b"], "users": 20}
+    text = printed(case, decided(case))
+    assert "The evidence in full" in text
+    assert "read the plan below" not in text
+    assert text.count("vLLM runs on it") == 1

@@ -30,7 +30,7 @@ _NEXT = {
     "cannot": "Next: stay on Ollama here, or plan for a machine with a GPU that vLLM runs on.",
 }  # fmt: skip
 _EVIDENCE = (
-    "measured: seen on this system; asked, stated: from migrate.yaml; cited: an article's claim, not ours; "
+    "measured: seen on this system; asked, stated: from migrate.yaml or a flag; cited: an article's claim, not ours; "
     "unknown: nobody has said"
 )
 _PROXY = "Next: put a proxy (LiteLLM) before Ollama and move the clients to it; the plan below waits for an operator."
@@ -40,14 +40,19 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     """Return the verdict: headline, reasons in order, thresholds, symptoms, what is missing, what to do next."""
     lines = [f"Verdict: {headline(verdict)}", "", "Why, in the order in which it counts:"]
     lines += [line for one in verdict.reasons for line in _item(f"[{one.evidence}] {one.text}{_arrow(one.points)}")]
-    lines += ["", *_wrapped(f"({_EVIDENCE})"), "", *_thresholds(verdict), "", *_signs(verdict.symptoms)]
+    proxy = verdict.kind == "consider" and any(one.kind == "capacity" for one in verdict.reasons)
+    return [*lines, "", *evidence_lines(verdict), "", *_wrapped(_PROXY if proxy else _NEXT[verdict.kind])]
+
+
+def evidence_lines(verdict: Verdict) -> list[str]:
+    """Return what stands behind verdict and reasons: thresholds, symptoms, and what is missing."""
+    lines = [*_wrapped(f"({_EVIDENCE})"), "", *_thresholds(verdict), "", *_signs(verdict.symptoms)]
     lost = "not known" if verdict.hours_lost is None else f"{verdict.hours_lost:.1f}"
     lines += ["", f"Hours lost per week waiting behind others: {lost}"]
     if verdict.missing:
         lines += ["", "Not known, and how to find out:"]
         lines += [line for one in verdict.missing for line in _item(f"{one.what}: {one.how}")]
-    proxy = verdict.kind == "consider" and any(one.kind == "capacity" for one in verdict.reasons)
-    return [*lines, "", *_wrapped(_PROXY if proxy else _NEXT[verdict.kind])]
+    return lines
 
 
 def headline(verdict: Verdict) -> str:
