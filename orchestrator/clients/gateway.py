@@ -205,6 +205,10 @@ class Gateway:
         body = {"on": on, "seconds": seconds, "route": route, "most": most}
         self._ask("POST", "/control/hold", json=body)
 
+    def let_back(self, replica: str) -> None:
+        """Send requests to an engine or replica again that was taken out, its failures forgiven."""
+        self._ask("POST", "/control/replica", json={"replica": replica, "seconds": 0})
+
     def log(self, start: int = 0) -> tuple[list[LogRecord], int]:
         """Return the requests logged from byte `start` on (one page), and where to go on."""
         answer = self._ask("GET", "/control/log", params={"from": start})

@@ -13,6 +13,7 @@ from orchestrator.errors import GateRefused, Inconclusive, MigrateError, RolledB
 from orchestrator.events import Kind
 from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, door
+from orchestrator.steps.circuits import let_back
 from orchestrator.steps.lease import approved, held, settle_debt, standing
 
 LOOK_S = 0.5
@@ -36,6 +37,7 @@ class Shift:
 
     def do(self) -> dict[str, Any]:
         prove_way_back(self.context, {model: self.context.spec.routes[model].kind for model in self._moving})
+        let_back(self.context, self._moving)
         control = self._control()
         start = self.context.gateway.log_end()
         self._set(dict.fromkeys(self._moving, self.weight))
