@@ -76,3 +76,9 @@ def test_of_several_one_that_answers_is_enough(monkeypatch):
     here, back = context(monkeypatch, dead=("llama",), replicas=2, out=("llama", "llama-2"))
     circuits.let_back(here, [MODEL])
     assert back == ["llama-2"]
+
+
+def test_a_silent_one_beside_one_that_gets_requests_stops_nothing(monkeypatch):
+    here, back = context(monkeypatch, dead=("llama",), replicas=2, out=("llama",))
+    circuits.let_back(here, [MODEL])
+    assert (Engines.asked, back) == (["llama"], [])

@@ -22,6 +22,7 @@ from orchestrator import savedplan
 from orchestrator.commands import plan_report
 from orchestrator.commands.schema_forms import NAMES, form_of
 from orchestrator.decide import composecheck, preflight
+from orchestrator.errors import UsageError
 from orchestrator.observe import factsfile
 from orchestrator.plan import plan_up
 from orchestrator.rendering import dataschema
@@ -135,7 +136,7 @@ def test_the_stack_file_is_judged_as_migrate_judges_it(text: str, place: tuple[s
     assert CHECKERS["migrate.yaml"].is_valid(data) == fits
     try:
         parse_spec(yaml.safe_dump(data))
-    except Exception:  # noqa: BLE001 - whatever it says
+    except UsageError:
         assert not fits
     else:
         assert fits
@@ -148,7 +149,7 @@ def test_sizes_are_judged_alike(size: Any) -> None:
     try:
         parse_spec(yaml.safe_dump(data))
         right = True
-    except Exception:  # noqa: BLE001
+    except UsageError:
         right = False
     assert CHECKERS["migrate.yaml"].is_valid(data) == right
 

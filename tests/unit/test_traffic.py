@@ -12,7 +12,7 @@ from orchestrator.errors import ExitCode, GateRefused, Inconclusive, MigrateErro
 from orchestrator.plan import Plan, Step, plan_cutover
 from orchestrator.runner import run_plan
 from orchestrator.state import Event, RouteState
-from orchestrator.steps import Context, traffic
+from orchestrator.steps import Context, circuits, traffic
 from orchestrator.steps.lease import Lease, approved, standing
 from orchestrator.steps.registry import build
 from orchestrator.steps.traffic import Shift, Unshift
@@ -40,7 +40,7 @@ class FakeGateway:
         self.calls, self.leases, self.released, self.records = [], [], 0, []
         self.traffic = lambda: [record() for _ in range(30)]
         self.at_look = lambda: None
-        self.live = {}
+        self.live, self.circuits = {}, {}
 
     def _alive(self):
         if self.dead:
@@ -50,8 +50,13 @@ class FakeGateway:
         self._alive()
         live = {"ollama": 0, "vllm": 0, "by_route": self.live}
         return GatewayStatus(
-            stack="demo", role="final", version=self.version, weights=self.weights, hold={"on": False}, live=live
-        )
+            stack="demo", role="final", version=self.version, weights=self.weights, hold={"on": False}, live=live,
+            circuits=self.circuits,
+        )  # fmt: skip
+
+    def let_back(self, replica):
+        self.calls.append(("back", replica))
+        del self.circuits[replica]
 
     def set_weights(self, weights, version, by):
         self._alive()
@@ -106,6 +111,7 @@ def scene(tmp_path, monkeypatch):
 
 def make_scene(tmp_path, monkeypatch, **cutover):
     monkeypatch.setattr(traffic, "OpenAI", FakeOllama)
+    monkeypatch.setattr(circuits, "OpenAI", FakeOllama)
     monkeypatch.setattr(traffic, "LOOK_S", 0.0)
     monkeypatch.setattr(FakeOllama, "answers", True)
     of = spec(
@@ -293,6 +299,12 @@ def test_without_a_way_back_what_the_guard_lowered_is_left_alone(scene, monkeypa
     with pytest.raises(GateRefused):
         run(scene, 50.0)
     assert scene.gateway.weights[MODEL] == 0.0
+
+
+def test_an_engine_that_was_taken_out_comes_back_before_the_weight_rises(scene):
+    scene.gateway.circuits = {"llama": {"out": 90.0, "by": "guard"}}
+    run(scene, 10.0)
+    assert scene.gateway.calls[:2] == [("back", "llama"), ({MODEL: 10.0}, "cutover")]
 
 
 def test_interrupted_it_steps_back(scene):
