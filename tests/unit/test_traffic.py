@@ -104,6 +104,13 @@ class FakeOllama:
             raise MigrateError("refused", evidence="connection refused")
 
 
+class FakeVllm(FakeOllama):
+    """The replica that it is asked for gives its token."""
+
+    def __init__(self, url, headers):
+        assert (url, headers) == ("http://gateway/side/vllm", {**DOOR, "X-Migrate-Replica": "llama"})
+
+
 @pytest.fixture
 def scene(tmp_path, monkeypatch):
     return make_scene(tmp_path, monkeypatch)
@@ -111,7 +118,7 @@ def scene(tmp_path, monkeypatch):
 
 def make_scene(tmp_path, monkeypatch, **cutover):
     monkeypatch.setattr(traffic, "OpenAI", FakeOllama)
-    monkeypatch.setattr(circuits, "OpenAI", FakeOllama)
+    monkeypatch.setattr(circuits, "OpenAI", FakeVllm)
     monkeypatch.setattr(traffic, "LOOK_S", 0.0)
     monkeypatch.setattr(FakeOllama, "answers", True)
     of = spec(
