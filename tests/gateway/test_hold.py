@@ -172,11 +172,19 @@ def test_a_client_that_leaves_is_noticed_and_passed_over(
     assert [record["outcome"] for record in bench.nginx.records()].count("client_left") == 3
 
 
+def workers(bench: Bench) -> set[str]:
+    """Return the pids of nginx's workers, told by how they begin: this script has the words in its own line."""
+    begins = 'read -r l < $p/cmdline; case "$l" in "nginx: worker"*) echo ${p#/proc/}; esac'
+    script = f"for p in /proc/[0-9]*; do {begins}; done 2>/dev/null; true"
+    return set(docker("exec", bench.nginx.container, "sh", "-c", script).split())
+
+
 def test_a_reload_loses_nobody_who_waits(bench: Bench, door: Gateway, pool: ThreadPoolExecutor) -> None:
     door.hold(on=True, seconds=60, route=ROUTE)
     old = line_up(bench, door, pool, 10)
+    before = workers(bench)
     docker("kill", "-s", "HUP", bench.nginx.container)
-    time.sleep(0.5)
+    until(lambda: workers(bench) - before)
     assert door.status().hold.by_route[ROUTE].waiting == 10
     new = line_up(bench, door, pool, 10, first=10)
     door.hold(on=False, route=ROUTE)
@@ -187,10 +195,7 @@ def test_a_reload_loses_nobody_who_waits(bench: Bench, door: Gateway, pool: Thre
 def test_a_dead_worker_blocks_nobody(bench: Bench, door: Gateway, pool: ThreadPoolExecutor) -> None:
     door.hold(on=True, seconds=60, route=ROUTE)
     held = line_up(bench, door, pool, 12)
-    # By how it begins: this very script has the words in its own command line.
-    script = 'for p in /proc/[0-9]*; do read -r l < $p/cmdline; case "$l" in "nginx: worker"*) echo ${p#/proc/}; esac; done'
-    workers = docker("exec", bench.nginx.container, "sh", "-c", f"{script} 2>/dev/null; true").split()
-    docker("exec", bench.nginx.container, "sh", "-c", f"kill -9 {workers[0]}")
+    docker("exec", bench.nginx.container, "sh", "-c", f"kill -9 {min(workers(bench))}")
     door.hold(on=False, route=ROUTE)
     ended = [one.exception(60) for one in held]
     assert any(one is None for one in ended)

@@ -44,8 +44,9 @@ local function path_of(request)
   return request.via
 end
 
--- Once per request, with what log.write returns. `status` is nginx's, `total` in seconds. The first piece of a whole answer tells nothing of the
--- first token, and what failed at once would flatter the total time: neither is in a histogram.
+-- Once per request, with what log.write returns; `status` is nginx's, `total` in seconds. The first piece of a whole
+-- answer tells nothing of the first token, and what failed at once would flatter the total time: neither is in a
+-- histogram.
 function M.count(request, outcome, status, total)
   if not request then return end
   local leaf = leaf_of(request)
