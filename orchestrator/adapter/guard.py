@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import aiohttp
 
+from orchestrator.adapter.alive import looped, write_state
 from orchestrator.adapter.decide import (
     Action,
     Engine,
@@ -253,23 +253,6 @@ async def _rounds(guard: Guard, watched: Watched[Settings], state: Path, stop: a
             await asyncio.wait_for(stop.wait(), settings.interval_s)
 
 
-def write_state(path: Path, data: JSON) -> None:
-    """Write the state whole or not at all."""
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(data))
-    temporary.replace(path)
-
-
-def check(state: Path, slack_s: float) -> int:
-    """Return 0 when the loop has run lately: the container's health check."""
-    try:
-        age = time.time() - float(json.loads(state.read_text())["at"])
-    except (OSError, ValueError, KeyError) as error:
-        sys.stderr.write(f"guard: {error}\n")
-        return 1
-    return 0 if age < slack_s else 1
-
-
 async def _main(watched: Watched[Settings], state: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -292,7 +275,7 @@ def main() -> int:
         sys.stderr.write(f"{error.message}\n")
         return int(error.exit_code)
     if given.check:
-        return check(given.state, 2 * (watched.current.interval_s + watched.current.timeout_s) + 15)
+        return looped(given.state, 2 * (watched.current.interval_s + watched.current.timeout_s) + 15)
     asyncio.run(_main(watched, given.state))
     return 0
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import aiohttp
 
+from orchestrator.adapter.alive import looped, write_state
 from orchestrator.adapter.config import canonical
-from orchestrator.adapter.guard import check, write_state
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.watched import Watched
 from orchestrator.adapter.wire import JSON
@@ -185,7 +185,7 @@ def main() -> int:
         sys.stderr.write(f"{error.message}\n")
         return int(error.exit_code)
     if given.check:
-        return check(given.state, 2 * watched.current.interval_s + LOOK_TIMEOUT_S)
+        return looped(given.state, 2 * watched.current.interval_s + LOOK_TIMEOUT_S)
     asyncio.run(_main(watched, given.state))
     return 0
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from orchestrator.adapter.alive import answers
 from orchestrator.adapter.respond import log
 
 PORT = 9181
@@ -179,16 +180,6 @@ def server(sampler: Sampler, host: str, port: int) -> ThreadingHTTPServer:
     return ThreadingHTTPServer((host, port), Handler)
 
 
-def check(port: int) -> int:
-    """Return 0 when the sampler on this machine answers: the container's health check."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=3) as answer:
-            return 0 if answer.status == 200 else 1
-    except OSError as error:
-        sys.stderr.write(f"sampler: {error}\n")
-        return 1
-
-
 def main() -> int:
     """Serve until a signal ends it; there is nothing to finish first."""
     parser = argparse.ArgumentParser(prog="sampler", description=__doc__)
@@ -198,7 +189,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="ask a running sampler for its health")
     given = parser.parse_args()
     if given.check:
-        return check(given.port)
+        return answers("sampler", given.port)
     log(event="start", port=given.port, ollama=given.ollama)
     server(Sampler(given.ollama), given.host, given.port).serve_forever()
     return 0

@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import threading
-import urllib.request
 from pathlib import Path
 
 from orchestrator.adapter import config as configuration
+from orchestrator.adapter.alive import answers
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.watched import Watched
 from orchestrator.errors import MigrateError
@@ -25,16 +25,6 @@ def watch(watched: Watched[configuration.Config], stop: threading.Event) -> None
         watched.check()
 
 
-def check(port: int) -> int:
-    """Return 0 when the server on this machine answers: the container's health check."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=3) as answer:
-            return 0 if answer.status == 200 else 1
-    except OSError as error:
-        sys.stderr.write(f"adapter: {error}\n")
-        return 1
-
-
 def main() -> int:
     """Serve until SIGTERM; streams in flight are finished first."""
     parser = argparse.ArgumentParser(prog="adapter", description=__doc__)
@@ -44,7 +34,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="ask a running adapter for its health")
     given = parser.parse_args()
     if given.check:
-        return check(given.port)
+        return answers("adapter", given.port)
     try:
         watched = Watched(given.config, configuration.load)
     except MigrateError as error:

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import time
-import urllib.request
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from orchestrator.adapter.alive import answers
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.ring import Ring, compared
 from orchestrator.adapter.watched import Watched
@@ -212,15 +212,6 @@ async def serve(config: Path, port: int) -> None:
         await runner.cleanup()
 
 
-def check() -> int:
-    """Return 0 when the side-car answers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/status", timeout=CHECK_TIMEOUT_S) as answer:
-            return 0 if answer.status == 200 else 1
-    except OSError:
-        return 1
-
-
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
@@ -236,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--clear", action="store_true", help="remove everything that was kept")
     asked = parser.parse_args(argv)
     if asked.check:
-        return check()
+        return answers("shadow", PORT, "/status", CHECK_TIMEOUT_S)
     try:
         settings = load(asked.config)
         ring = Ring(settings.folder, settings.keep)

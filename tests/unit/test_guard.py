@@ -16,7 +16,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.adapter import guard
+from orchestrator.adapter import alive, guard
 from orchestrator.adapter.decide import OUT_S, Engine, Health, Lower, Release, TakeOut, decide
 from orchestrator.adapter.watched import Watched
 from orchestrator.errors import UsageError
@@ -381,11 +381,11 @@ def test_a_gateway_that_is_away_is_said_once(tmp_path: Path, capsys: pytest.Capt
 
 def test_health_check_tells_a_loop_that_stopped(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    assert guard.check(state, 60) == 1
-    guard.write_state(state, {"at": 0})
-    assert guard.check(state, 60) == 1
-    guard.write_state(state, {"at": 9e12})
-    assert guard.check(state, 60) == 0
+    assert alive.looped(state, 60) == 1
+    alive.write_state(state, {"at": 0})
+    assert alive.looped(state, 60) == 1
+    alive.write_state(state, {"at": 9e12})
+    assert alive.looped(state, 60) == 0
 
 
 def test_bad_configuration_is_one_message(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator.adapter import sampler
+from orchestrator.adapter import alive, sampler
 from tests.unit import standin_servers
 
 PS = {"models": [
@@ -109,7 +109,7 @@ def scrape(url: str) -> dict[str, float]:
         thread.start()
         try:
             at = f"http://127.0.0.1:{server.server_port}"
-            assert sampler.check(server.server_port) == 0
+            assert alive.answers("sampler", server.server_port) == 0
             assert httpx.get(f"{at}/other").status_code == 404
             answer = httpx.get(f"{at}/metrics", timeout=20)
         finally:
@@ -134,7 +134,7 @@ def test_an_ollama_that_is_not_there_is_down(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1, "once, not at every scrape"
     assert json.loads(said[0])["event"] == "ollama"
-    assert sampler.check(1) == 1
+    assert alive.answers("sampler", 1) == 1
 
 
 def test_a_version_that_cannot_be_told_is_left_out() -> None:
