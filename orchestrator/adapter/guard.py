@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
@@ -34,6 +33,7 @@ from orchestrator.adapter.decide import (
     weights_of,
 )
 from orchestrator.adapter.guard_settings import Settings, load
+from orchestrator.adapter.probe import REFUSED, bearer, probe
 from orchestrator.adapter.pulse import Lag, Pulse
 from orchestrator.adapter.respond import log
 from orchestrator.adapter.watched import Watched
@@ -44,7 +44,6 @@ DEFAULT = "/etc/guard/config.json"
 STATE = "/tmp/guard.json"  # noqa: S108  (inside the container, for its own health check)
 DOOR_TIMEOUT_S = 5.0
 RETRIES = 5
-REFUSED = "HTTP 502"  # the gateway's own word for an engine to which it cannot connect
 
 
 class Guard:
@@ -140,7 +139,7 @@ class Guard:
             await asyncio.wait(self._probes.values(), timeout=self._settings.interval_s)
 
     async def _probed(self, engine: Engine, target: str) -> None:
-        reason = await self.probe(engine, target)
+        reason = await probe(self._session, self._settings, engine, target)
         before = self.health[target]
         starting = reason == REFUSED and self._may_be_starting(engine, target)
         self.health[target] = before.after(reason, starting=starting)
@@ -155,31 +154,6 @@ class Guard:
         must still be there when it is ready.
         """
         return not self.health[target].answered and self._now() - self._began < engine.start_s
-
-    async def probe(self, engine: Engine, target: str) -> str | None:
-        """Ask for one token; return None when it came, else why not. A busy engine that says so is alive."""
-        if engine.kind == "embedding":
-            path = "/v1/embeddings"
-            body: JSON = {"model": engine.model, "input": "ping"}
-        else:
-            message: Any = [{"role": "user", "content": "ping"}]
-            path = "/v1/chat/completions"
-            body = {"model": engine.model, "messages": message, "max_tokens": 1, "temperature": 0.0}
-        limit = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-        # Through the gateway's forced-side route: what is probed is what clients use, and it is on record.
-        url = f"{self._settings.gateway}/side/vllm{path}"
-        headers = self._token() | ({"X-Migrate-Replica": target} if engine.replicas else {})
-        try:
-            async with self._session.post(url, json=body, headers=headers, timeout=limit) as answer:
-                await answer.read()
-        except TimeoutError:
-            return f"no token within {self._settings.timeout_s:g} s"
-        except aiohttp.ClientError as error:
-            return f"{type(error).__name__}: {error}"
-        return None if answer.status in {200, 503} else f"HTTP {answer.status}"
-
-    def _token(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._settings.token}"}
 
     async def _act(self, status: JSON) -> None:
         settings = self._settings
@@ -221,7 +195,8 @@ class Guard:
     async def _door(self, method: str, path: str, body: JSON | None = None) -> JSON:
         limit = aiohttp.ClientTimeout(total=DOOR_TIMEOUT_S)
         url = self._settings.gateway + path
-        async with self._session.request(method, url, json=body, headers=self._token(), timeout=limit) as answer:
+        headers = bearer(self._settings)
+        async with self._session.request(method, url, json=body, headers=headers, timeout=limit) as answer:
             answer.raise_for_status()
             data = await answer.json(content_type=None)
         if not isinstance(data, dict):
