@@ -83,7 +83,7 @@ def write(folder: Path, files: dict[str, str]) -> list[str]:
     """
     changed = put(folder, files)
     if not (folder / TOKEN).exists():
-        _replace(folder / TOKEN, secrets.token_urlsafe(32) + "\n", 0o600)
+        replace_file(folder / TOKEN, secrets.token_urlsafe(32) + "\n", 0o600)
     return changed
 
 
@@ -96,7 +96,7 @@ def put(folder: Path, files: dict[str, str]) -> list[str]:
             if path.is_file() and "/" in name:
                 _rewrite(path, text)
             else:
-                _replace(path, text, 0o644)
+                replace_file(path, text, 0o644)
             changed.append(name)
     return changed
 
@@ -120,7 +120,8 @@ def _rewrite(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(path: Path, text: str, mode: int) -> None:
+def replace_file(path: Path, text: str, mode: int) -> None:
+    """Write a file whole or not at all: who reads it meanwhile sees the old one or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

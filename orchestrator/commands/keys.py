@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
+from orchestrator.render import replace_file
 from orchestrator.spec import Spec
 from orchestrator.spec_gateway import Keys
 from orchestrator.workspace import Workspace
@@ -121,13 +120,4 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _write(path: Path, lines: list[str]) -> None:
     """Replace the file whole: the gateway mounts its folder and reads it every second."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(path, "".join(f"{line}\n" for line in lines), 0o600)

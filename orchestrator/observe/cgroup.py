@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+from orchestrator.observe.files import text_of, there
+
 _ENDLESS = 2**60        # version 1 writes "no limit" as the largest whole number of pages
 _MOUNTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified", "sys/fs/cgroup/memory")
 _FILES = (      # limit, use, and what of the use is page cache that the kernel gives back
@@ -25,7 +27,7 @@ def limit(root: str = "/") -> tuple[int, int] | None:
     base = Path(root)
     paths = {PurePosixPath("/")}
     if _contained(base):
-        for line in _text(base / "proc/self/cgroup").splitlines():
+        for line in text_of(base / "proc/self/cgroup").splitlines():
             number, _, rest = line.partition(":")
             controllers, _, path = rest.partition(":")
             if (number == "0" or "memory" in controllers.split(",")) and path.startswith("/") and ".." not in path:
@@ -35,16 +37,16 @@ def limit(root: str = "/") -> tuple[int, int] | None:
 
 
 def _contained(base: Path) -> bool:
-    return any(_there(base / one) for one in (".dockerenv", "run/.containerenv", "run/systemd/container"))
+    return any(there(base / one) for one in (".dockerenv", "run/.containerenv", "run/systemd/container"))
 
 
 def _group(folder: Path) -> tuple[int, int] | None:
     for name, used, cache in _FILES:
-        most = _number(_text(folder / name))
+        most = _number(text_of(folder / name))
         if most is None or most >= _ENDLESS:
             continue
-        held = _number(_text(folder / used)) or 0
-        stat = re.search(rf"^{cache} ([0-9]{{1,18}})$", _text(folder / "memory.stat"), re.MULTILINE)
+        held = _number(text_of(folder / used)) or 0
+        stat = re.search(rf"^{cache} ([0-9]{{1,18}})$", text_of(folder / "memory.stat"), re.MULTILINE)
         return most, max(0, most - max(0, held - (int(stat[1]) if stat else 0)))
     return None
 
@@ -52,17 +54,3 @@ def _group(folder: Path) -> tuple[int, int] | None:
 def _number(text: str) -> int | None:
     text = text.strip()
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None
-
-
-def _there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
-        return ""

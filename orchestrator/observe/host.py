@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.facts import Gpu, Host
 from orchestrator.observe import cgroup
+from orchestrator.observe.files import text_of, there
 
 _AMD, _NVIDIA = "0x1002", "0x10de"      # PCI vendor ids
 
@@ -23,7 +24,7 @@ def look(paths: Sequence[str] = (), root: str = "/") -> Host:
     `root`: where /proc and /dev are found.
     """
     base = Path(root)
-    memory = _text(base / "proc/meminfo")
+    memory = text_of(base / "proc/meminfo")
     ram, ram_free = _kib(memory, "MemTotal"), _kib(memory, "MemAvailable")
     ram = ram or (_physical() if root == "/" else None)
     group = cgroup.limit(root)
@@ -45,12 +46,12 @@ def look(paths: Sequence[str] = (), root: str = "/") -> Host:
 
 def _wsl(base: Path) -> bool:
     """Whether this is WSL: by the kernel's release, or with a kernel of one's own by what WSL mounts."""
-    said = _text(base / "proc/version").split()
-    release = (said[2] if len(said) > 2 else "") + _text(base / "proc/sys/kernel/osrelease")
+    said = text_of(base / "proc/version").split()
+    release = (said[2] if len(said) > 2 else "") + text_of(base / "proc/sys/kernel/osrelease")
     if re.search(r"microsoft|wsl", release, re.IGNORECASE):
         return True
     marks = ("proc/sys/fs/binfmt_misc/WSLInterop", "proc/sys/fs/binfmt_misc/WSLInterop-late", "run/WSL")
-    return any(_exists(base / one) for one in marks) or (_exists(base / "dev/dxg") and _exists(base / "usr/lib/wsl"))
+    return any(there(base / one) for one in marks) or (there(base / "dev/dxg") and there(base / "usr/lib/wsl"))
 
 
 def _physical() -> int | None:
@@ -65,16 +66,16 @@ def _physical() -> int | None:
 def nvidia_hint(root: str = "/") -> str:
     """Say what the machine itself shows of an NVIDIA GPU that NVML does not list; empty when it shows none."""
     base = Path(root)
-    board = _text(base / "proc/device-tree/model").strip("\0 \n")
-    if _exists(base / "etc/nv_tegra_release") or re.search(r"jetson|tegra", board, re.IGNORECASE):
+    board = text_of(base / "proc/device-tree/model").strip("\0 \n")
+    if there(base / "etc/nv_tegra_release") or re.search(r"jetson|tegra", board, re.IGNORECASE):
         return f"this is {board or 'a Jetson'}, whose GPU this system's NVML does not list"
-    if _exists(base / "proc/driver/nvidia/version"):
+    if there(base / "proc/driver/nvidia/version"):
         return "the driver is loaded, but this process may not reach it: in a container, start it with --gpus all"
     cards: list[Path] = []
     with contextlib.suppress(OSError):
         cards = [one for one in sorted(base.glob("sys/bus/pci/devices/*"))
-                 if _text(one / "vendor").strip().lower() == _NVIDIA
-                 and _text(one / "class").strip().lower().startswith("0x03")]  # fmt: skip
+                 if text_of(one / "vendor").strip().lower() == _NVIDIA
+                 and text_of(one / "class").strip().lower().startswith("0x03")]  # fmt: skip
     if not cards:
         return ""
     return f"an NVIDIA card is at PCI {cards[0].name}, but its driver is not loaded: install it, or restart"
@@ -87,11 +88,11 @@ def amd_gpus(root: str = "/") -> tuple[Gpu, ...]:
     memory told counts only where /dev/kfd, the door for compute, is there.
     """
     base = Path(root)
-    compute = _exists(base / "dev/kfd")
+    compute = there(base / "dev/kfd")
     cards: list[Path] = []
     with contextlib.suppress(OSError):
         cards = sorted(base.glob("sys/class/drm/card*/device"), key=lambda one: _number(one.parent.name))
-    vendors = {card: _text(card / "vendor").strip().lower() for card in cards}
+    vendors = {card: text_of(card / "vendor").strip().lower() for card in cards}
     if _NVIDIA in vendors.values():
         return ()
     found: list[Gpu] = []
@@ -101,8 +102,8 @@ def amd_gpus(root: str = "/") -> tuple[Gpu, ...]:
         if "-" in card.parent.name or vendors[card] != _AMD or not (total or compute):
             continue
         free = max(total - _size(card / "mem_info_vram_used"), 0)
-        name = _text(card / "product_name").strip() or f"AMD GPU {_text(card / 'device').strip()}".strip()
-        uuid = _text(card / "unique_id").strip()
+        name = text_of(card / "product_name").strip() or f"AMD GPU {text_of(card / 'device').strip()}".strip()
+        uuid = text_of(card / "unique_id").strip()
         found.append(Gpu(f"amd{len(found)}", uuid, name, total, free, compute_capability=0.0, vendor="amd"))
     if compute and not found:
         return (Gpu("amd0", "", "AMD GPU", 0, 0, compute_capability=0.0, vendor="amd"),)
@@ -114,22 +115,8 @@ def _number(name: str) -> int:
     return int(digits[0]) if digits else 0
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
-        return ""
-
-
 def _size(path: Path) -> int:
-    text = _text(path).strip()
+    text = text_of(path).strip()
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
 
