@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,7 +54,8 @@ class Site(BaseHTTPRequestHandler):
             self.send_header("x-error-code", code)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with suppress(BrokenPipeError, ConnectionResetError):     # who asked has stopped waiting: that is the case
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
