@@ -13,7 +13,9 @@ from orchestrator.errors import UsageError
 from orchestrator.names import canonical
 from orchestrator.spec_engine import Engine, adapter_problems
 from orchestrator.spec_gateway import Gateway
+from orchestrator.spec_load import Load
 from orchestrator.spec_needs import Needs
+from orchestrator.spec_parity import Parity
 from orchestrator.spec_types import Name, Percent, Port, Seconds, Section, Shadow
 
 _MOST_REPLICAS = 16  # as the field says
@@ -103,27 +105,6 @@ class Cutover(Section):
         if not steps or list(steps) != sorted(set(steps)) or steps[0] <= 0 or steps[-1] != 100:
             raise ValueError("should rise and end at 100, such as [10, 50, 100]")
         return steps
-
-
-class Load(Section):
-    """The load test of `up`."""
-
-    users: tuple[int, ...] = (1, 5, 10)
-    requests_per_user: int = Field(4, ge=1)
-    max_tokens: int = Field(64, ge=1)
-    timeout: Seconds = 120.0
-    latency_factor: float = Field(1.5, gt=0, description="vLLM's p95 may be this much over Ollama's")
-    throughput_factor: float = Field(1.0, ge=0, description="least output tokens/s of vLLM over Ollama's")
-    error_rate: float = Field(0.0, ge=0, le=1)
-
-
-class Parity(Section):
-    """The smoke parity of `up`."""
-
-    prompts: str | None = Field(None, description="a file of prompts instead of the built-in set")
-    similarity: float | None = Field(None, ge=0, le=1, description="least text similarity; none: reported")
-    max_tokens: int = Field(48, ge=1)
-    cosine: float = Field(0.99, ge=0, le=1, description="least cosine between both sides' embeddings")
 
 
 class Spec(Section):
