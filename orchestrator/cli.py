@@ -111,12 +111,16 @@ def up(
     plan: Annotated[str | None, typer.Option("--plan", metavar="FILE", help="exactly this plan, or not at all")] = None,
     skip_doctor: Annotated[bool, typer.Option("--skip-doctor", "--force", help="go on where doctor refuses; recorded")]
     = False,
+    skip: Annotated[list[str] | None, typer.Option("--skip", metavar="GROUP", help="leave out a group of parity; "
+                                                   "needs --reason (repeatable)")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="why --skip; recorded")] = None,
     yes: YesFlag = False, dry_run: DryFlag = False,
     stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
     common = Common(stack, file, json, quiet, verbose, no_color, progress)
-    _run(common, "up", yes=yes, dry_run=dry_run, plan_file=plan, skip_doctor=skip_doctor)
+    _run(common, "up", yes=yes, dry_run=dry_run, plan_file=plan, skip_doctor=skip_doctor, skip=tuple(skip or ()),
+         reason=reason)
 
 
 @app.command(help="Shift live traffic to vLLM step by step; goes back by itself when a threshold is broken.")

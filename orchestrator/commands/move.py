@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from orchestrator import savedplan
 from orchestrator.commands import adapters, edit
 from orchestrator.commands.readiness import require_ready
 from orchestrator.commands.session import Session, know
+from orchestrator.commands.skips import chosen_skips
 from orchestrator.console import Console
 from orchestrator.decide import flagcheck
 from orchestrator.errors import UsageError, WrongState
@@ -29,11 +31,13 @@ from orchestrator.steps.takeover import preflight, settle
 
 def up(
     console: Console, common: Common, *, yes: bool, dry_run: bool, plan_file: str | None = None,
-    skip_doctor: bool = False,
+    skip_doctor: bool = False, skip: tuple[str, ...] = (), reason: str | None = None,
 ) -> int:
     """Deploy, health, parity, load; with `plan_file` exactly that plan, or WrongState with what moved."""
+    skips = chosen_skips(skip, reason)
     saved = savedplan.load(Path(plan_file)) if plan_file else None
     session = Session(console, common, yes=yes)
+    session.context = replace(session.context, skips=skips)
     if saved:
         _as_planned(session, saved)
     flagcheck.require(session.spec, str(session.space.spec_path))

@@ -32,6 +32,14 @@ class Action(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """A group of a check that is left out on the user's word."""
+
+    group: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What every step works with; `dir` is the stack's folder."""
 
@@ -44,6 +52,7 @@ class Context:
     emit: Emit
     stop: Stop
     facts: Facts | None = None
+    skips: tuple[Skip, ...] = ()
 
     @property
     def project(self) -> str:

@@ -10,13 +10,15 @@ from orchestrator.steps.edit import Drain, KeepSpec, Lower, Raise, ReuseEvidence
 from orchestrator.steps.engines import StartEngine, StopEngine
 from orchestrator.steps.files import WriteFiles
 from orchestrator.steps.images import FetchImage
+from orchestrator.steps.loadgate import LoadGate
+from orchestrator.steps.paritygate import ParityGate, VectorGate
 from orchestrator.steps.reload import ReloadServices
 from orchestrator.steps.remove import RemoveStack
 from orchestrator.steps.services import StartService
 from orchestrator.steps.takeover import OpenGateway, Restore, TakeOver
 from orchestrator.steps.traffic import Shift, Unshift
 from orchestrator.steps.unused import RemoveUnused
-from orchestrator.steps.verify import Health, LoadGate, ParityGate, VectorGate
+from orchestrator.steps.verify import Gate, Health
 
 Maker = Callable[[Context, Step], Action]
 
@@ -50,6 +52,14 @@ MAKERS: dict[str, Maker] = {
     "raise": lambda context, step: Raise(context, tuple(step.data["routes"])),
     "remove-stack": lambda context, step: RemoveStack(context, volumes=bool(step.data["volumes"])),
 }
+
+
+GATES: tuple[type[Gate], ...] = (Health, ParityGate, VectorGate, LoadGate)
+
+
+def groups() -> tuple[str, ...]:
+    """Return the groups of all checks, as `up --skip` takes them."""
+    return tuple(dict.fromkeys(group for gate in GATES for group in gate.groups))
 
 
 def build(step: Step, context: Context) -> Action:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.checks import Side, Verdict
 from orchestrator.checks.health import check_health
-from orchestrator.checks.load import LoadThresholds, judge_load, run_load
-from orchestrator.checks.loadplan import LoadPlan, closed_levels
-from orchestrator.checks.parity import check_parity
-from orchestrator.checks.prompts import load_prompts
-from orchestrator.checks.vectors import check_vectors
 from orchestrator.clients.openai import OpenAI
 from orchestrator.decide.adapters import inside
 from orchestrator.errors import GateRefused, Inconclusive
@@ -22,6 +19,7 @@ from orchestrator.plan.edits import evidence_digest
 from orchestrator.rendering.engine import served_names
 from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, door
+from orchestrator.steps.evidence import Raw, keep_raw, put
 
 RANK = [
     RouteState.PLANNED, RouteState.DEPLOYED, RouteState.HEALTHY, RouteState.MATCHED, RouteState.PROVEN,
@@ -32,15 +30,21 @@ FALLIBLE = (RouteState.HEALTHY, RouteState.MATCHED, RouteState.PROVEN, RouteStat
 
 
 class Gate:
-    """One check as a step. Its evidence stays in the journal; it expires with the spec or the engine."""
+    """One check as a step. Its evidence stays in the journal; it expires with the spec or the engine.
+
+    `groups`: parts of the check that `up --skip` may leave out. `judge` may set `raw`, JSON objects one a line, from
+    which its verdict can be recomputed: they are kept beside the verdict, and written before it.
+    """
 
     check = ""
+    groups: tuple[str, ...] = ()
     event = Event.HEALTH_PASSED
     before = RouteState.DEPLOYED
 
     def __init__(self, context: Context, target: str) -> None:
         self.context = context
         self.target = target
+        self.raw: Iterable[str] = ()
 
     def already_done(self) -> bool:
         states = self.context.journal.states().routes
@@ -49,7 +53,14 @@ class Gate:
         same = last is not None and last.data.get("spec") == self.digest()
         return passed and same
 
+    def skipped(self) -> dict[str, str]:
+        """Return the groups of this check that are left out, with the reason that was given."""
+        return {one.group: one.reason for one in self.context.skips if one.group in self.groups}
+
     def do(self) -> dict[str, Any]:
+        for group, reason in self.skipped().items():
+            self.context.journal.append("skip", f"{self.check} {self.target}", group, {"reason": reason})
+            self.context.say("skip", f"{self.check} {self.target}: {group} is left out: {reason}", Kind.WARN)
         verdict = self.judge()
         self._keep(verdict)
         self.context.say("verdict", f"{self.check} {self.target}: {verdict.summary}", Kind.VERDICT,
@@ -96,15 +107,16 @@ class Gate:
         return state not in RANK or RANK.index(state) > RANK.index(self.before)
 
     def _keep(self, verdict: Verdict) -> None:
-        report = self.context.dir / "report"
-        report.mkdir(exist_ok=True)
         path = self._evidence_path()
-        path.write_text(json.dumps({"schema": 1, "at": time.time(), **verdict.to_json()}, indent=1), encoding="utf-8")
+        raw = keep_raw(path.with_suffix(".jsonl"), self.raw)
+        evidence = {**({"skipped": self.skipped()} if self.skipped() else {}), **verdict.evidence}
+        found = {"schema": 1, "at": time.time(), **verdict.to_json(), "evidence": evidence, "raw": _plain(raw)}
+        put(path, json.dumps(found, indent=1))
         self.context.journal.append(
             "verdict", f"{self.check} {self.target}", verdict.result,
             {"summary": verdict.summary, "evidence": str(path.relative_to(self.context.dir)),
-             "spec": self.digest()},
-        )
+             "raw": _plain(raw), "spec": self.digest()},
+        )  # fmt: skip
 
     def _evidence_path(self) -> Path:
         safe = "".join(c if c.isalnum() or c in ".-" else "-" for c in self.target)
@@ -118,6 +130,10 @@ class Gate:
 
     def _engine(self) -> str | None:
         return self.context.spec.routes[self.target].engine
+
+
+def _plain(raw: Raw | None) -> dict[str, Any] | None:
+    return asdict(raw) if raw else None
 
 
 class Health(Gate):
@@ -154,71 +170,3 @@ class Health(Gate):
 
     def _engine(self) -> str | None:
         return self.target
-
-
-class ParityGate(Gate):
-    """Both sides answer the same prompts in the same form, plain and streaming."""
-
-    check = "parity"
-    event = Event.PARITY_PASSED
-    before = RouteState.HEALTHY
-
-    def judge(self) -> Verdict:
-        terms = self.context.spec.parity
-        prompts = load_prompts(self.context.dir / terms.prompts) if terms.prompts else None
-        return check_parity(
-            self._side("ollama"), self._side("vllm"), self.target,
-            prompts=prompts, names=served_names(self.context.spec, self._engine() or ""),
-            similarity=terms.similarity, max_tokens=terms.max_tokens, progress=self._progress,
-        )
-
-    def _progress(self, done: int, of: int, prompt: str) -> None:
-        self.context.say(f"check-parity {self.target}", f"{done} of {of}: {prompt}", Kind.WAIT, reason="asking")
-        self.context.stop.check()
-
-
-class VectorGate(Gate):
-    """Both sides give the same vectors for the same inputs. There is no load gate for embeddings."""
-
-    check = "vectors"
-    event = Event.PARITY_PASSED
-    before = RouteState.HEALTHY
-
-    def judge(self) -> Verdict:
-        old, new = self._side("ollama"), self._side("vllm")
-        with OpenAI(old.base_url, headers=old.headers) as ollama, OpenAI(new.base_url, headers=new.headers) as vllm:
-            return check_vectors(ollama, vllm, self.target, least=self.context.spec.parity.cosine)
-
-    def passed(self, model: str) -> None:
-        super().passed(model)
-        if self.context.journal.states().routes[model] is RouteState.MATCHED:
-            self.context.journal.move("route", model, Event.LOAD_PASSED)
-
-
-class LoadGate(Gate):
-    """Levels of closed-loop users on both sides: latency, throughput, errors."""
-
-    check = "load"
-    event = Event.LOAD_PASSED
-    before = RouteState.MATCHED
-
-    def judge(self) -> Verdict:
-        load = self.context.spec.load
-        plan = LoadPlan(
-            sides=(self._side("ollama"), self._side("vllm")),
-            model=self.target,
-            levels=closed_levels(load.users, load.requests_per_user),
-            max_tokens=load.max_tokens,
-            timeout_s=load.timeout,
-        )
-        thresholds = LoadThresholds(
-            latency_factor=load.latency_factor, throughput_factor=load.throughput_factor, error_rate=load.error_rate
-        )
-        return judge_load(run_load(plan, self._progress), thresholds)
-
-    def _progress(self, seen: dict[str, Any]) -> None:
-        level = f"{seen['users']} users on {seen['side']}"
-        self.context.say(
-            f"check-load {self.target}", f"{level}: {seen['done']} of {seen['of']}", Kind.WAIT, reason=level
-        )
-        self.context.stop.check()
