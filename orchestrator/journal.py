@@ -8,11 +8,11 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 from orchestrator.errors import MigrateError, WrongState
 from orchestrator.state import Event, States, fold, next_engine, next_route, next_stack
@@ -43,6 +43,24 @@ class Entry:
     subject: str
     text: str
     data: dict[str, Any]
+
+
+class Told(Protocol):
+    """An event that somebody else wrote down: `id` is in its data too, `at` in seconds since the epoch."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
+
+
+T = TypeVar("T", bound=Told)
 
 
 class Journal:
@@ -157,12 +175,28 @@ class Journal:
 
     # -- events -------------------------------------------------------------------------------------------
 
-    def append(self, kind: str, subject: str, text: str, data: dict[str, Any] | None = None) -> int:
-        """Write one event durably and return its number."""
+    def append(
+        self, kind: str, subject: str, text: str, data: dict[str, Any] | None = None, at: float | None = None
+    ) -> int:
+        """Write one event durably and return its number; `at` where it happened before now."""
         return self._execute(
             "INSERT INTO event(run,at,kind,subject,text,data) VALUES(?,?,?,?,?,?)",
-            self.run, time.time(), kind, subject, text, json.dumps(data or {}, sort_keys=True),
+            self.run, time.time() if at is None else at, kind, subject, text, json.dumps(data or {}, sort_keys=True),
         ).lastrowid or 0
+
+    def take_over(self, kind: str, told: Iterable[T]) -> list[T]:
+        """Append what somebody else wrote down, each once, and return what is new; `data["id"]` tells it apart."""
+        new = self._unknown(kind, told)
+        if new:
+            with self._alone():
+                new = self._unknown(kind, new)      # another command may have been faster
+                for one in new:
+                    self.append(kind, one.subject, one.text, one.data, one.at)
+        return new
+
+    def _unknown(self, kind: str, told: Iterable[T]) -> list[T]:
+        known = {entry.data.get("id") for entry in self.entries(kind)}
+        return list({one.id: one for one in told if one.id not in known}.values())
 
     def entries(self, kind: str | None = None, subject: str | None = None) -> list[Entry]:
         """Events in order, of one kind and subject if asked."""

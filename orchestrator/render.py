@@ -17,6 +17,7 @@ from orchestrator.spec import Spec
 _FILLED = ("prometheus.yml", "datasource.yaml")
 _WORKERS = 4  # some 10,000 requests per second; more would only take memory
 TOKEN = "secrets/control.token"  # noqa: S105 - a path
+GUARD_NOTES = ".state/guard"    # what the guard writes down; made here, or Docker would make it root's
 
 
 def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> dict[str, str]:
@@ -84,6 +85,8 @@ def write(folder: Path, files: dict[str, str]) -> list[str]:
     changed = put(folder, files)
     if not (folder / TOKEN).exists():
         replace_file(folder / TOKEN, secrets.token_urlsafe(32) + "\n", 0o600)
+    if "guard/config.json" in files:
+        (folder / GUARD_NOTES).mkdir(parents=True, exist_ok=True)
     return changed
 
 

@@ -33,6 +33,7 @@ from orchestrator.adapter.decide import (
     weights_of,
 )
 from orchestrator.adapter.guard_settings import Settings, load
+from orchestrator.adapter.notes import Notes
 from orchestrator.adapter.probe import REFUSED, bearer, probe
 from orchestrator.adapter.pulse import Lag, Pulse
 from orchestrator.adapter.respond import log
@@ -42,6 +43,7 @@ from orchestrator.errors import MigrateError
 
 DEFAULT = "/etc/guard/config.json"
 STATE = "/tmp/guard.json"  # noqa: S108  (inside the container, for its own health check)
+NOTES = "/var/lib/guard"    # a folder of the stack, from which `migrate` reads
 DOOR_TIMEOUT_S = 5.0
 RETRIES = 5
 
@@ -50,12 +52,15 @@ class Guard:
     """The loop; `now` gives epoch seconds."""
 
     def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, now: Callable[[], float] = time.time
+        self, settings: Settings, session: aiohttp.ClientSession, now: Callable[[], float] = time.time,
+        notes: Notes | None = None,
     ) -> None:
         self._settings = settings
         self._session = session
         self._now = now
         self._began = now()
+        self._notes = notes or Notes(None)
+        self._taken_out: set[str] = set()
         self.health: dict[str, Health] = {one: Health() for engine in settings.engines for one in engine.targets}
         self._lost = ""
         self._probes: dict[str, asyncio.Task[None]] = {}
@@ -116,11 +121,11 @@ class Guard:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             if reason != self._lost:
-                log(event="gateway", ok=False, reason=reason)
+                self._tell("gateway", ok=False, reason=reason)
             self._lost = reason
             return
         if self._lost:
-            log(event="gateway", ok=True)
+            self._tell("gateway", ok=True)
         self._lost = ""
 
     async def _probe_all(self, status: JSON) -> None:
@@ -163,17 +168,30 @@ class Guard:
     async def _do(self, action: Action, status: JSON) -> None:
         if isinstance(action, Release):
             await self._door("POST", "/control/lease", {"owner": action.owner, "seconds": 0, "fallback": {}})
-            log(event="lease", owner=action.owner, released=True)
+            self._tell("lease", owner=action.owner, released=True)
             return
         if isinstance(action, TakeOut):
             await self._door("POST", "/control/replica", {"replica": action.replica, "seconds": action.seconds})
-            log(event="replica", replica=action.replica, out_s=action.seconds, cause=action.cause)
+            self._took_out(action)
             return
         before = weights_of(status)
         version = await self._lower(action, status)
         if version is not None:
             lowered = {route: [before.get(route, 0.0), to] for route, to in action.weights.items()}
-            log(event="lowered", engine=action.engine, cause=action.cause, weights=lowered, version=version)
+            self._tell("lowered", engine=action.engine, cause=action.cause, weights=lowered, version=version)
+
+    def _took_out(self, action: TakeOut) -> None:
+        fields = {"replica": action.replica, "out_s": action.seconds, "cause": action.cause}
+        if action.seconds and action.replica in self._taken_out:
+            log(event="replica", **fields)      # again, before its time is up: nothing new
+            return
+        (self._taken_out.add if action.seconds else self._taken_out.discard)(action.replica)
+        self._tell("replica", **fields)
+
+    def _tell(self, event: str, **fields: object) -> None:
+        """Log what was done or found, and write it down for the journal."""
+        log(event=event, **fields)
+        self._notes.write(event, **fields)
 
     async def _lower(self, action: Lower, status: JSON) -> int | None:
         """Set the weights, again with fresh ones on a conflict; None when they are low enough already."""
@@ -204,12 +222,14 @@ class Guard:
         return data
 
 
-async def run(watched: Watched[Settings], state: Path, stop: asyncio.Event) -> None:
+async def run(
+    watched: Watched[Settings], state: Path, stop: asyncio.Event, notes: Notes | None = None
+) -> None:
     """Look and act every interval until told to stop; `state` shows that the loop is alive."""
     # An engine that was created anew has another address.
     connector = aiohttp.TCPConnector(ttl_dns_cache=1)
     async with aiohttp.ClientSession(connector=connector) as session:
-        guard = Guard(watched.current, session)
+        guard = Guard(watched.current, session, notes=notes)
         try:
             await _rounds(guard, watched, state, stop)
         finally:
@@ -228,13 +248,15 @@ async def _rounds(guard: Guard, watched: Watched[Settings], state: Path, stop: a
             await asyncio.wait_for(stop.wait(), settings.interval_s)
 
 
-async def _main(watched: Watched[Settings], state: Path) -> None:
+async def _main(watched: Watched[Settings], state: Path, notes: Notes) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = watched.current
-    log(event="start", engines=[engine.name for engine in settings.engines], every_s=settings.interval_s)
-    await run(watched, state, stop)
+    engines = [engine.name for engine in settings.engines]
+    log(event="start", engines=engines, every_s=settings.interval_s)
+    notes.write("start", engines=engines)
+    await run(watched, state, stop, notes)
 
 
 def main() -> int:
@@ -242,6 +264,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="guard", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path(os.environ.get("GUARD_CONFIG", DEFAULT)))
     parser.add_argument("--state", type=Path, default=Path(STATE))
+    parser.add_argument("--notes", type=Path, default=Path(os.environ.get("GUARD_NOTES", NOTES)))
     parser.add_argument("--check", action="store_true", help="tell whether a running guard is alive")
     given = parser.parse_args()
     try:
@@ -251,7 +274,7 @@ def main() -> int:
         return int(error.exit_code)
     if given.check:
         return looped(given.state, 2 * (watched.current.interval_s + watched.current.timeout_s) + 15)
-    asyncio.run(_main(watched, given.state))
+    asyncio.run(_main(watched, given.state, Notes(given.notes)))
     return 0
 
 

@@ -16,7 +16,10 @@ from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Emit, Happening, Kind
 from orchestrator.flags import Common
 from orchestrator.journal import Journal
+from orchestrator.observe import guard
+from orchestrator.observe.guard import GuardEvent
 from orchestrator.plan import Plan, Step
+from orchestrator.render import GUARD_NOTES
 from orchestrator.runner import run_plan
 from orchestrator.spec import Spec
 from orchestrator.steps import Action, Context
@@ -44,13 +47,28 @@ def open_journal(space: Workspace, spec: Spec, *, create: bool = True) -> Journa
     """Open the stack's journal and tell it the spec's names."""
     journal = Journal(space.state_dir, create=create)
     know(journal, spec)
+    hear_guard(space, journal)
     return journal
+
+
+def hear_guard(space: Workspace, journal: Journal) -> list[GuardEvent]:
+    """Take over into the journal what the guard has written down meanwhile, each event once; return the new ones."""
+    return journal.take_over("guard", guard.look(space.dir / GUARD_NOTES))
 
 
 def know(journal: Journal, spec: Spec) -> None:
     """Tell the journal which routes and engines there are: states are derived for these."""
     routes = {model: route.engine is not None for model, route in spec.routes.items()}
     journal.known(routes, tuple(spec.engines))
+
+
+def tell_guard(console: Console, heard: list[GuardEvent], most: int = 3) -> None:
+    """Say what the guard has taken traffic from since the last command."""
+    grave = [one for one in heard if one.grave]
+    for one in grave[-most:]:
+        console.emit(Happening(Kind.WARN, "guard", f"{clock(one.at)}: {one.text}"))
+    if len(grave) > most:
+        console.emit(Happening(Kind.NOTE, "guard", f"and {len(grave) - most} more before; see: migrate status --json"))
 
 
 def gateway_of(space: Workspace, spec: Spec) -> Gateway:
@@ -89,7 +107,9 @@ class Session:
         self.console = console
         self.space = workspace(common)
         self.spec = self.space.spec()
-        self.journal = open_journal(self.space, self.spec, create=False)
+        self.journal = Journal(self.space.state_dir, create=False)
+        know(self.journal, self.spec)
+        tell_guard(console, hear_guard(self.space, self.journal))
         self.stop = Stop(console.emit)
         self.yes = yes
         self.context = context_of(self.space, self.spec, self.journal, self._emit, self.stop)

@@ -15,11 +15,14 @@ from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Happening, Kind
 from orchestrator.flags import Common
+from orchestrator.journal import Entry
 from orchestrator.names import canonical
 from orchestrator.spec import Spec
 from orchestrator.state import EngineState, RouteState, StackState, States
 from orchestrator.steps.lease import held
 from orchestrator.workspace import Workspace
+
+_GUARD_KEPT, _GUARD_SHOWN = 20, 3   # of its events, in --json and on the screen
 
 # The words of the four commands, for the state a route is in.
 PHASES = {
@@ -65,6 +68,7 @@ def status(console: Console, common: Common, *, exit_code: bool) -> int:
         "keys": gateway.keys.model_dump() if gateway and gateway.keys else None,
         "next": plans.next_command(spec, states, owed=bool(owed)),
         "last_verdict": _last_verdict(journal.entries("verdict")),
+        "guard": _guard(journal.entries("guard")),
     }
     console.answer(_text(data, states), data)
     taken_over = states.stack is StackState.TAKEN_OVER
@@ -179,6 +183,21 @@ def _last_verdict(entries: list[Any]) -> dict[str, Any] | None:
     return {"subject": last.subject, "result": last.text, "at": last.at}
 
 
+def _guard(entries: list[Entry]) -> list[dict[str, Any]]:
+    """Return what the guard did lately, oldest first; its file is read when a command opens the journal."""
+    newest = sorted(entries, key=lambda one: (one.at, one.id))[-_GUARD_KEPT:]
+    return [
+        {"at": one.at, "event": str(one.data.get("event")), "subject": one.subject, "text": one.text,
+         "grave": bool(one.data.get("grave"))} for one in newest
+    ]  # fmt: skip
+
+
+def _guarded(events: list[dict[str, Any]]) -> list[str]:
+    """Say what the guard did last; that it has started is only worth a word to programs."""
+    shown = [one for one in events if one["event"] != "start"][-_GUARD_SHOWN:]
+    return [f"{'!' if one['grave'] else ' '} guard, {clock(one['at'])}: {one['text']}" for one in shown]
+
+
 def _keyless(keys: dict[str, Any] | None) -> list[str]:
     """Say who calls without a key."""
     if not keys or not keys["callers"]:
@@ -211,6 +230,7 @@ def _text(data: dict[str, Any], states: States) -> str:
     for copies in data["replicas"].values():
         lines += _passed_over(copies)
     lines += _open(data)
+    lines += _guarded(data["guard"])
     lines += _keyless(data["keys"])
     if data["last_verdict"]:
         verdict = data["last_verdict"]
