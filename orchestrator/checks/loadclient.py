@@ -1,45 +1,42 @@
 """The load process: `python -m orchestrator.checks.loadclient`, plan (one line of JSON) in, JSON lines out.
 
 A process of its own, so that no progress bar delays a stamp. While a level runs nothing is parsed, logged or
-collected; answers are read between levels. It ends when its parent's end of stdin closes.
+collected; answers are read between levels. A line `stop REASON` on stdin ends the test with what was measured so far;
+the end of stdin, as when the parent is gone, ends the process at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
+import resource
 import stat
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 import httpx
 
 from orchestrator.checks import SideName
+from orchestrator.checks.loadgauge import Gauge, quiet
+from orchestrator.checks.loadloops import Bounds, Keyed, Round, closed_loop, open_loop
 from orchestrator.checks.loadplan import LoadPlan, Run
+from orchestrator.checks.loadpoll import Poll
+from orchestrator.checks.loadreplay import Request, read, wire_body
 from orchestrator.checks.loadsample import Shot, sample_of
+from orchestrator.checks.loadspool import PACK_FROM, Spool
 from orchestrator.clients.stream import StreamTransport, open_client
-from orchestrator.stats import percentile
 
-_TICK_S = 0.01
 _PROGRESS_S = 0.5
-# All users starting in the same instant would measure the client's own queue.
-_RAMP_S = 0.02
-
-
-@dataclass
-class Gauge:
-    """What the client itself cost a level."""
-
-    lags_ms: list[float] = field(default_factory=list)
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
+# Requests are built before their level begins, as far as they take no more than this.
+_BUILT_BYTES = 16 * 2**20
+# An open loop cannot know how many connections it will need; the first ones are opened for it.
+_OPEN_CONNECTIONS = 32
 
 
 class LoadClient:
@@ -53,15 +50,38 @@ class LoadClient:
             for side in plan.sides
         }
         self._urls = {side.name: side.base_url for side in plan.sides}
+        self._captured: list[Request] = []
         self._place: dict[str, Any] = {}
-        self._shots: list[Shot] = []
+        self._bounds = Bounds(0, plan.most_requests or sys.maxsize)
+        self._round = Round()
+        self._under_way: set[Shot] = set()
+        self._spool = Spool()
+        self._stopped = ""
+
+    def stop(self, reason: str) -> None:
+        """Begin nothing more, and end what is under way."""
+        self._stopped = self._bounds.reason = reason
+        self._round.aborted += self._round.abort()
 
     async def run(self) -> None:
+        if self._plan.captured:
+            self._captured, _ = read(Path(self._plan.captured.path), self._plan.captured.digest)
+        begun = perf_counter_ns()
+        ends = begun + int(self._plan.budget_s * 1e9) if self._plan.budget_s else sys.maxsize
         teller = asyncio.create_task(self._tell())
         reachable = {side.name: await self._warm_up(side.name) for side in self._plan.sides}
         for run in self._plan.runs():
+            if perf_counter_ns() > ends:
+                self._stopped = self._stopped or f"the test's time of {self._plan.budget_s:g} s was over"
+            if self._bounds.left <= 0:
+                self._stopped = self._stopped or f"the test's {self._plan.most_requests} requests were sent"
+            if self._stopped:
+                break
             if reachable[run.side]:
-                await self._level(run)
+                answered = await self._level(run, ends)
+                reachable[run.side] = answered or not self._plan.give_up
+        if self._stopped:
+            emit({"kind": "stopped", "reason": self._stopped})
         teller.cancel()
         for client in self._clients.values():
             await client.aclose()
@@ -70,53 +90,91 @@ class LoadClient:
         """Twice a second, where we are; also while nothing moves, so that the parent can act on a Ctrl-C."""
         while True:
             await asyncio.sleep(_PROGRESS_S)
-            emit({"kind": "progress", **self._place, "done": len(self._shots)})
+            emit({"kind": "progress", **self._place, "done": len(self._round.shots)})
+            for shot in list(self._under_way):
+                if shot.exchange and len(shot.exchange.pieces) >= PACK_FROM:
+                    self._spool.pack(shot.exchange, shot.kept)
 
     async def _warm_up(self, side: SideName) -> bool:
         """Untimed requests first: lazy imports, cold connections and a cold model are not what is measured."""
         count = max(1, self._plan.warmup)
         self._place = {"phase": "warm-up", "side": side, "users": 1, "repeat": 0, "of": count}
-        self._shots = []
+        self._round = Round()
         for number in range(count):
+            if self._stopped:
+                return False
             began = perf_counter_ns()
-            self._shots.append(await self._shoot(side, self._request(side, f"warm/{number}"), began))
-            sample = sample_of(self._shots[-1], began)
+            key = f"warm/{number}"
+            shot = await self._shoot(side, self._request(side, self._plan.body(key)), began, key)
+            self._round.shots.append(shot)
+            self._bounds.left -= 1
+            sample = sample_of(shot, began, self._spool.read(shot.kept))
             emit({"kind": "warmup", "side": side, "number": number, **sample})
             if sample["outcome"] != "complete":
                 return False
         return True
 
-    async def _level(self, run: Run) -> None:
-        users, planned = run.level.users, run.level.requests
-        shots = self._shots = []
-        self._place = {"phase": "level", **_where(run), "of": planned}
-        keys = [f"{users}/{run.repeat}/{number}" for number in range(planned)]
-        requests = [self._request(run.side, key) for key in keys]
-        await self._shoot(run.side, self._request(run.side, f"prime/{users}/{run.repeat}"), perf_counter_ns())
+    async def _level(self, run: Run, ends: int) -> bool:
+        """Run one level and tell what it brought; whether any request was answered."""
+        level, done = run.level, Round()
+        self._round, self._spool = done, Spool()
+        self._place = {"phase": "level", **_where(run), "of": level.requests}
+        queue = self._queue(run)
+        await self._shoot(run.side, self._request(run.side, self._plan.body(f"prime/{level.label}/{run.repeat}")),
+                          perf_counter_ns(), "")  # fmt: skip
+        connections = min(_OPEN_CONNECTIONS, level.requests) if level.open else level.users
         with suppress(httpx.HTTPError):  # the requests themselves will tell
-            await self._transports[run.side].prepare(self._urls[run.side], users)
+            await self._transports[run.side].prepare(self._urls[run.side], connections)
+        poll = Poll(self._clients[run.side], self._plan.replicas, self._plan.poll_s)
+        watched = run.side == "vllm" and self._plan.poll_s > 0 and await poll.look(perf_counter_ns())
+        poll.points.clear()
         gauge = Gauge()
-        with _quiet():
+        with quiet():
             start = perf_counter_ns()
-            probe = asyncio.create_task(_probe(gauge))
-            busy, begun = time.process_time(), time.perf_counter()
-            queue = iter(requests)
-            await asyncio.gather(*(self._user(n, run, start, queue, shots) for n in range(users)))
-            gauge.cpu_s, gauge.wall_s = time.process_time() - busy, time.perf_counter() - begun
-            probe.cancel()
-        _report(run, shots, gauge, start)
+            self._bounds.deadline_ns = min(ends, start + int(self._plan.level_s * 1e9))
+            watching = asyncio.create_task(poll.run(start)) if watched else None
+            with gauge.running():
+                await self._loop(run, queue, start, done)
+            if watching:
+                watching.cancel()
+                await poll.look(start)
+        return self._report(run, done, gauge, start, poll)
 
-    async def _user(self, number: int, run: Run, start: int, queue: Iterator[httpx.Request], shots: list[Shot]) -> None:
-        await asyncio.sleep(number * _RAMP_S / run.level.users)
-        deadline = start + int(self._plan.level_s * 1e9)
-        for request in queue:
-            intended = perf_counter_ns()
-            if intended > deadline:
-                return
-            shots.append(await self._shoot(run.side, request, intended))
+    async def _loop(self, run: Run, queue: Iterator[Keyed], start: int, done: Round) -> None:
+        async def shoot(request: httpx.Request, intended_ns: int, key: str) -> Shot:
+            return await self._shoot(run.side, request, intended_ns, key)
 
-    async def _shoot(self, side: SideName, request: httpx.Request, intended_ns: int) -> Shot:
-        shot = Shot(intended_ns)
+        level = run.level
+        if level.open:
+            due = level.due_ns(self._plan.seed, [one.at for one in self._captured])
+            await open_loop(shoot, queue, due, start, self._plan.max_in_flight, self._bounds, done)
+        else:
+            await closed_loop(shoot, queue, level.users, level.ramp_s, self._bounds, done)
+
+    def _queue(self, run: Run) -> Iterator[Keyed]:
+        """The level's requests; the first ones ready made, since building one takes longer than sending it."""
+        rest = ((key, self._request(run.side, body)) for key, body in self._bodies(run))
+        built: list[Keyed] = []
+        size = 0
+        for keyed in rest:
+            built.append(keyed)
+            size += len(keyed[1].content)
+            if size > _BUILT_BYTES:
+                break
+        return chain(built, rest)
+
+    def _bodies(self, run: Run) -> Iterator[tuple[str, bytes]]:
+        if run.level.shape == "replay":
+            for number, one in enumerate(self._captured):
+                yield f"replay/{number}", wire_body(one, self._plan.model)
+            return
+        for number in range(run.level.requests):
+            key = f"{run.level.label}/{run.repeat}/{number}"
+            yield key, self._plan.body(key)
+
+    async def _shoot(self, side: SideName, request: httpx.Request, intended_ns: int, key: str) -> Shot:
+        shot = Shot(intended_ns, key)
+        self._under_way.add(shot)
         try:
             response = await self._clients[side].send(request, stream=True)
             try:
@@ -126,60 +184,55 @@ class LoadClient:
                 await response.aclose()
         except httpx.HTTPError as failure:
             shot.failure = failure
+        finally:
+            self._under_way.discard(shot)
         shot.ended_ns = perf_counter_ns()
+        if shot.exchange:
+            self._spool.pack(shot.exchange, shot.kept)
         return shot
 
-    def _request(self, side: SideName, key: str) -> httpx.Request:
+    def _request(self, side: SideName, body: bytes) -> httpx.Request:
         return self._clients[side].build_request(
             "POST",
             "/v1/chat/completions",
-            content=self._plan.body(key),
+            content=body,
             headers={"Content-Type": "application/json"},
             extensions={"total": self._plan.timeout_s},
         )
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No garbage collection while stamps are taken: a full pass costs tens of milliseconds."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
-
-
-async def _probe(gauge: Gauge) -> None:
-    """How late the loop serves a timer: what it adds to every stamp."""
-    due = perf_counter_ns()
-    while True:
-        due = max(due, perf_counter_ns() - int(_TICK_S * 1e9)) + int(_TICK_S * 1e9)
-        await asyncio.sleep((due - perf_counter_ns()) / 1e9)
-        gauge.lags_ms.append(max(0.0, (perf_counter_ns() - due) / 1e6))
-
-
-def _report(run: Run, shots: list[Shot], gauge: Gauge, start: int) -> None:
-    samples = [sample_of(shot, start) for shot in shots]
-    for sample in samples:
-        emit({"kind": "request", **_where(run), **sample})
-    emit(
-        {
-            "kind": "level",
-            **_where(run),
-            "planned": run.level.requests,
-            "sent": len(shots),
-            "loop_lag_p99_ms": percentile(gauge.lags_ms, 99) if gauge.lags_ms else 0.0,
-            "cpu_share": gauge.cpu_s / gauge.wall_s if gauge.wall_s else 0.0,
-            "wall_s": gauge.wall_s,
-        }
-    )
+    def _report(self, run: Run, done: Round, gauge: Gauge, start: int, poll: Poll) -> bool:
+        answered, sent, chunks = False, len(done.shots), 0
+        while done.shots:
+            shot = done.shots.pop()
+            chunks += len(shot.kept.stamps)
+            sample = sample_of(shot, start, self._spool.read(shot.kept))
+            answered = answered or sample["outcome"] == "complete"
+            emit({"kind": "request", **_where(run), **sample})
+        self._spool.close()
+        emit(
+            {
+                "kind": "level",
+                **_where(run),
+                "planned": run.level.requests,
+                "sent": sent,
+                "not_sent": done.not_sent,
+                "aborted": done.aborted,
+                "stopped": self._stopped,
+                "start_ns": start,
+                "chunks": chunks,
+                **gauge.as_json(),
+                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "engine": poll.points,
+                "slo": self._plan.slo,
+            }
+        )
+        return answered
 
 
 def _where(run: Run) -> dict[str, Any]:
-    return {"side": run.side, "users": run.level.users, "repeat": run.repeat}
+    """The place of a line: `users` tells closed levels apart, `level` all of them."""
+    level = run.level
+    return {"side": run.side, "users": level.users, "level": level.label, "shape": level.shape, "repeat": run.repeat}
 
 
 def emit(line: dict[str, Any]) -> None:
@@ -187,26 +240,40 @@ def emit(line: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
+def _listen(client: LoadClient) -> None:
     """The parent holds the other end of stdin; when it is gone, however it went, so are we."""
     descriptor = sys.stdin.fileno()
     if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
 
-        def at_end() -> None:
-            if not os.read(descriptor, 4096):
+        def heard() -> None:
+            said = os.read(descriptor, 4096)
+            if not said:
                 os._exit(3)
+            word, _, rest = said.decode("utf-8", "replace").strip().partition(" ")
+            if word == "stop":
+                client.stop(rest or "stopped")
 
-        asyncio.get_running_loop().add_reader(descriptor, at_end)
+        asyncio.get_running_loop().add_reader(descriptor, heard)
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file: as many as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(plan: LoadPlan) -> None:
-    _end_with_parent()
-    await LoadClient(plan).run()
+    client = LoadClient(plan)
+    _listen(client)
+    await client.run()
     emit({"kind": "end"})
 
 
 def main() -> None:
     plan = LoadPlan.from_json(json.loads(sys.stdin.buffer.readline()))
+    _raise_file_limit()
     try:
         asyncio.run(_serve(plan))
     except BrokenPipeError:

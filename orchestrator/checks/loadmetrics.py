@@ -2,7 +2,8 @@
 
 TTFT: first token delta minus send. E2E: last delta minus send. TPOT: (E2E - TTFT) / (output tokens - 1).
 ITL: gaps between token deltas, pooled; one delta may hold several tokens. Output rate: output tokens of complete
-requests over the window from the first send to the last end. Latencies are those of complete requests.
+requests over the window from the first send to the last end. Latencies are those of complete requests. In an open loop
+TTFT and E2E count from the moment a request was due, so waiting to be sent is part of them; `ttft_sent_ms` does not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
+from orchestrator.checks.loadgoodput import goodput
+from orchestrator.checks.loadopen import open_figures, unseen
+from orchestrator.checks.loadsaturation import engine_figures
 from orchestrator.stats import percentile, quantile, wilson
 
 Sample = dict[str, Any]
@@ -28,6 +32,7 @@ def level_figures(samples: Sequence[Sample], runs: Sequence[dict[str, Any]]) -> 
     outcomes = Counter(sample["outcome"] for sample in samples)
     tokens = [_tokens(sample) for sample in complete]
     window_s = sum(_window_s(samples, run["repeat"]) for run in runs)
+    slo = next((run["slo"] for run in runs if run.get("slo")), None)
     failed = len(samples) - outcomes["complete"]
     share = wilson(failed, len(samples))
     figures: dict[str, Any] = {
@@ -43,12 +48,22 @@ def level_figures(samples: Sequence[Sample], runs: Sequence[dict[str, Any]]) -> 
         "tokens_estimated": any(sample["output_tokens"] is None for sample in complete),
         "output_tokens_per_s": sum(tokens) / window_s if window_s else None,
         "requests_per_s": len(complete) / window_s if window_s else None,
-        "ttft_ms": _summary([ttft_ms(s) for s in complete]),
-        "e2e_ms": _summary([e2e_ms(s) for s in complete]),
+        "ttft_ms": _summary([felt_ms(s, ttft_ms(s)) for s in complete]),
+        "ttft_sent_ms": _summary([ttft_ms(s) for s in complete]),
+        "e2e_ms": _summary([felt_ms(s, e2e_ms(s)) for s in complete]),
         "tpot_ms": _summary([t for s in complete if (t := tpot_ms(s)) is not None]),
         "itl_ms": _summary(list(_gaps(complete)), independent=False),
         "client": _client(samples, complete, runs),
+        "prompt_tokens_mean": _mean([s["prompt_tokens"] for s in complete]),
+        "cached_tokens": _mean([s.get("cached_tokens") for s in complete]),
+        "goodput": goodput(samples, slo, window_s) if slo else None,
+        "engine": engine_figures([run.get("engine") or [] for run in runs]),
     }
+    figures |= {"shape": runs[0].get("shape", "closed") if runs else "closed"}
+    figures |= open_figures(samples, runs) if figures["shape"] != "closed" else {"unseen": unseen(complete)}
+    if figures.get("overloaded"):
+        for name in ("ttft_ms", "ttft_sent_ms", "e2e_ms"):
+            figures[name] = _without_values(figures[name])
     return {**figures, "client_limited": limits(figures)}
 
 
@@ -58,6 +73,12 @@ def ttft_ms(sample: Sample) -> float:
 
 def e2e_ms(sample: Sample) -> float:
     return float(sample["last_us"]) / 1000
+
+
+def felt_ms(sample: Sample, latency_ms: float) -> float:
+    """The latency from the moment the request was due; in a closed loop that is the moment it was sent."""
+    late = sample["send_lag_us"] if sample.get("shape", "closed") != "closed" else 0
+    return latency_ms + max(0.0, late / 1000)
 
 
 def tpot_ms(sample: Sample) -> float | None:
@@ -102,6 +123,20 @@ def _summary(values: list[float], *, independent: bool = True) -> dict[str, Any]
         entry = asdict(quantile(values, q))
         summary[f"p{q:g}"] = entry if independent else {**entry, "low": None, "high": None}
     return summary
+
+
+def _without_values(summary: dict[str, Any]) -> dict[str, Any]:
+    """Of a level that never became steady, a percentile says nothing but how long it was run."""
+    return {
+        name: {**entry, "value": None, "low": None, "high": None, "note": "overloaded"}
+        if isinstance(entry, dict) else entry
+        for name, entry in summary.items()
+    }  # fmt: skip
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    told = [value for value in values if value is not None]
+    return sum(told) / len(told) if told else None
 
 
 def _tokens(sample: Sample) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from orchestrator.checks import Side, SideName
+from orchestrator.checks.loadlengths import Lengths, words
+from orchestrator.checks.loadshape import Level
 
 # The level that judges needs a p95, and below 59 samples there is none worth the name.
 JUDGING_N = 60
@@ -27,14 +30,6 @@ PROMPTS = (
 
 
 @dataclass(frozen=True)
-class Level:
-    """A closed loop: `users` at once, each sending its next request when the last one ended."""
-
-    users: int
-    requests: int
-
-
-@dataclass(frozen=True)
 class Run:
     """One level on one side; repeats alternate the order of the sides."""
 
@@ -44,8 +39,25 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Captured:
+    """A file of captured requests to play again, and the digest of the content that was meant."""
+
+    path: str
+    digest: str
+    count: int
+
+
+@dataclass(frozen=True)
 class LoadPlan:
-    """`timeout_s` bounds one request, `level_s` the time in which a level may still begin requests."""
+    """What is asked, how often, and how far it may go.
+
+    `timeout_s` bounds one request, `level_s` the time in which a level may still begin requests, `budget_s` and
+    `most_requests` the whole test (0: unbounded). `max_in_flight`: an open loop sends no more at once; what it could
+    not send is counted and spoils the level. `unique`: every prompt has a beginning of its own, which defeats the
+    prefix caches. `slo`: {ttft, tpot, e2e, itl_max} in ms, for goodput. `replicas`: names of the engine's replicas,
+    whose metrics are read apart. `poll_s`: how often vLLM's metrics are read (0: never). `give_up`: a side that
+    answered nothing at one level is not asked at the next.
+    """
 
     sides: tuple[Side, ...]
     model: str
@@ -58,6 +70,17 @@ class LoadPlan:
     repeats: int = 1
     seed: int = 1
     prompts: tuple[str, ...] = PROMPTS
+    unique: bool = True
+    lengths: Lengths | None = None
+    slo: dict[str, float] | None = None
+    captured: Captured | None = None
+    max_in_flight: int = 2000
+    budget_s: float = 0.0
+    most_requests: int = 0
+    replicas: tuple[str, ...] = ()
+    poll_s: float = 1.0
+    give_up: bool = False
+    preset: str = ""
 
     def runs(self) -> Iterator[Run]:
         """A B, B A, A B ...: drift of the machine hits both sides alike."""
@@ -69,13 +92,18 @@ class LoadPlan:
                 turn += 1
 
     def body(self, key: str) -> bytes:
-        """A request of its own: the hash in front defeats the prefix caches of both sides."""
+        """The request of this key, the same on every side."""
         digest = hashlib.blake2b(f"{self.seed}/{key}".encode(), digest_size=8)
-        prompt = self.prompts[int.from_bytes(digest.digest()) % len(self.prompts)]
+        prompt, most = self.prompts[int.from_bytes(digest.digest()) % len(self.prompts)], self.max_tokens
+        if self.lengths:
+            rng = random.Random(digest.digest())  # noqa: S311 - lengths, not secrets
+            long, answer = self.lengths.draw(rng)
+            prompt, most = words(rng, long) if long else prompt, answer or most
+        mark = f"[{digest.hexdigest()}] " if self.unique else ""
         request = {
             "model": self.model,
-            "messages": [{"role": "user", "content": f"[{digest.hexdigest()}] {prompt}"}],
-            "max_tokens": self.max_tokens,
+            "messages": [{"role": "user", "content": mark + prompt}],
+            "max_tokens": most,
             "temperature": self.temperature,
             "seed": self.seed,
             "stream": True,
@@ -88,9 +116,19 @@ class LoadPlan:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LoadPlan:
-        sides = tuple(Side(**side) for side in data["sides"])
-        levels = tuple(Level(**level) for level in data["levels"])
-        return cls(**{**data, "sides": sides, "levels": levels, "prompts": tuple(data["prompts"])})
+        """Read `to_json` back; what this version does not know is left out."""
+        known = {field.name for field in fields(cls)}
+        made: dict[str, Any] = {name: value for name, value in data.items() if name in known}
+        made["sides"] = tuple(Side(**side) for side in data["sides"])
+        made["levels"] = tuple(Level(**level) for level in data["levels"])
+        for name in ("prompts", "replicas"):
+            if name in made:
+                made[name] = tuple(made[name])
+        if made.get("lengths"):
+            made["lengths"] = Lengths.from_json(made["lengths"])
+        if made.get("captured"):
+            made["captured"] = Captured(**made["captured"])
+        return cls(**made)
 
 
 def closed_levels(users: Sequence[int] = (1, 5, 10), requests_per_user: int = 4) -> tuple[Level, ...]:

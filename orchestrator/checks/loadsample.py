@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from orchestrator.checks.loadspool import Kept, Piece
 from orchestrator.clients.answers import Answer, read_stream
 from orchestrator.clients.wire import Exchange
 
 
-@dataclass
+@dataclass(eq=False)
 class Shot:
-    """One request as it was sent; `exchange` holds stamps and bytes, read after the level."""
+    """One request as it was sent; `kept` holds stamps and bytes, read after the level.
+
+    `intended_ns`: when it was to be sent: an open loop's schedule, or the moment a user of a closed one was free.
+    """
 
     intended_ns: int
+    key: str = ""
+    kept: Kept = field(default_factory=Kept)
     exchange: Exchange | None = None
     failure: httpx.HTTPError | None = None
     ended_ns: int = 0
 
 
-def sample_of(shot: Shot, start: int) -> dict[str, Any]:
-    """One request as plain data: microseconds since its send stamp, `at_us` and `end_us` since the level's start."""
+def sample_of(shot: Shot, start: int, pieces: Sequence[Piece]) -> dict[str, Any]:
+    """One request as plain data: microseconds since its send stamp, `at_us` and `end_us` since the level's start.
+
+    `send_lag_us`: how long after it was due it left. Its due time is `at_us - send_lag_us`.
+    """
     exchange = shot.exchange
-    answer = read_stream(exchange.status, exchange.pieces) if exchange else Answer(0)
+    answer = read_stream(exchange.status, pieces) if exchange else Answer(0)
     sent = exchange.sent_ns if exchange else shot.intended_ns
-    if exchange:
-        exchange.pieces.clear()
     return {
+        "key": shot.key,
         "at_us": (sent - start) // 1000,
         "end_us": (shot.ended_ns - start) // 1000,
         "send_lag_us": (sent - shot.intended_ns) // 1000,
@@ -41,6 +50,7 @@ def sample_of(shot: Shot, start: int) -> dict[str, Any]:
         "finish_reason": answer.finish_reason,
         "prompt_tokens": answer.prompt_tokens,
         "output_tokens": answer.output_tokens,
+        "cached_tokens": answer.cached_tokens,
         "retried": bool(exchange and exchange.retried),
     }
 

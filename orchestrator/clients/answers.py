@@ -25,6 +25,7 @@ class Answer:
     model: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    cached_tokens: int | None = None
     done: bool = False
     error: str | None = None
     stamps: list[int] = field(default_factory=list)
@@ -109,8 +110,16 @@ def _note_common(answer: Answer, document: dict[str, Any]) -> None:
     answer.model = document.get("model") or answer.model
     usage = document.get("usage")
     if isinstance(usage, dict):
-        answer.prompt_tokens = usage.get("prompt_tokens", answer.prompt_tokens)
-        answer.output_tokens = usage.get("completion_tokens", answer.output_tokens)
+        answer.prompt_tokens = _count(usage.get("prompt_tokens"), answer.prompt_tokens)
+        answer.output_tokens = _count(usage.get("completion_tokens"), answer.output_tokens)
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict):
+            answer.cached_tokens = _count(details.get("cached_tokens"), answer.cached_tokens)
+
+
+def _count(value: Any, before: int | None) -> int | None:
+    """A count of tokens; whatever else a server writes there is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else before
 
 
 def _error(error: Any) -> str:

@@ -31,6 +31,7 @@ class Engine:
     def __init__(self, behave=lambda body: Reply()):
         self.behave, self.bodies, self.headers = behave, [], []
         self.on_end = lambda: None
+        self.page = None    # what GET /metrics shows; None: there is none
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -61,6 +62,9 @@ class Engine:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
                 body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or b"{}")
+                if head.startswith("GET /metrics "):
+                    await self._page(writer)
+                    continue
                 self.bodies.append(body)
                 self.headers.append(headers)
                 reply = self.behave(body)
@@ -77,6 +81,12 @@ class Engine:
             pass
         finally:
             writer.close()
+
+    async def _page(self, writer):
+        page = self.page.encode() if self.page is not None else b""
+        status = 200 if page else 404
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(page)}\r\n\r\n".encode() + page)
+        await writer.drain()
 
     async def _answer(self, writer, body, reply):
         if reply.status != 200:
