@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from orchestrator.errors import UsageError
+from orchestrator.facts import Traffic
+from orchestrator.spec_load import Load
+
 _WORDS = (
     "the of and to in that it was for on are as with his they at be this have from or one had by word but not what "
     "all were we when your can said there use an each which she do how their if will up other about out many then "
@@ -79,3 +83,24 @@ def _at(points: Sequence[tuple[float, int]], share: float) -> int | None:
     high_share, high = points[after]
     part = (share - low_share) / (high_share - low_share) if high_share > low_share else 1.0
     return max(1, round(low + part * (high - low)))
+
+
+def lengths_of(asked: Load, traffic: Traffic | None) -> Lengths | None:
+    """The lengths that the stack file asks for; `evidence` takes those of the log. None: the plan's own prompts.
+
+    UsageError where the log told none.
+    """
+    if asked.lengths is None:
+        return None
+    if asked.lengths != "evidence":
+        said = asked.lengths
+        axes = [quantile_points(one.model_dump()) if one else () for one in (said.prompt, said.output)]
+        return Lengths(axes[0], axes[1], said.pairs)
+    spreads = (traffic.prompt_tokens, traffic.output_tokens) if traffic else ()
+    prompt, output = (quantile_points({"p50": one.p50, "p95": one.p95, "p99": one.p99, "peak": one.peak})
+                      for one in spreads) if spreads else ((), ())  # fmt: skip
+    if not prompt and not output:
+        raise UsageError("load/lengths asks for the evidence, but no log told how long prompts and answers are",
+                         hint="run migrate plan --log with Ollama's log (OLLAMA_DEBUG=1 tells tokens), or say "
+                              "load/lengths/prompt and /output in migrate.yaml")  # fmt: skip
+    return Lengths(prompt, output)
