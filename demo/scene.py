@@ -92,6 +92,8 @@ class Scene:
         self.port, self.control_port = (free_port(wanted) for wanted in self.ports)
         self.docker.network_create(self.network, self.label)
         env = {"OLLAMA_NUM_PARALLEL": "4", "OLLAMA_KEEP_ALIVE": "-1", "STANDIN_TOKEN_MS": "8", "STANDIN_LOAD_S": "1"}
+        if "vllm-cpu" in self.extra.get("images", {}).get("vllm", ""):
+            env["STANDIN_TURN_END"] = "<|end|>"     # as the template of the tiny model that vLLM serves
         if self.engine == "vllm":
             self._backend()
             env["STANDIN_BACKEND"] = f"http://{self.backend}:8000"

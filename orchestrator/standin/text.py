@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_PIECE = re.compile(r"\s|\w{1,3}|[^\w\s]")
+_PIECE = re.compile(r"<\|\w*\|>|\s|\w{1,3}|[^\w\s]")
+_VOCABULARY = 32_000
 _ONSETS = ("b", "br", "d", "f", "fl", "g", "h", "k", "l", "m", "n", "p", "pr", "r", "s", "st", "t", "tr", "v", "z")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
 _CODAS = ("", "", "n", "r", "l", "s", "m", "t")
@@ -21,7 +22,7 @@ DIMENSIONS = 256
 
 
 def tokens(text: str) -> list[str]:
-    """Split text as the pretended tokenizer does: each blank and sign for itself, words in threes."""
+    """Split text as the pretended tokenizer does: markers whole, blanks and signs one by one, words in threes."""
     return _PIECE.findall(text)
 
 
@@ -38,14 +39,18 @@ def plain(content: Any) -> str:
 
 
 def render(messages: list[dict[str, Any]], tools: Any = None) -> str:
-    """Return the prompt that the pretended chat template makes of a conversation."""
+    """Return the prompt that the pretended chat template makes of a conversation.
+
+    STANDIN_TURN_END is what ends a turn, as `<|end|>` in the template of the tiny model; by default nothing does.
+    """
+    end = os.environ.get("STANDIN_TURN_END", "")
     lines = []
     if tools:
         lines.append(f"<|tools|>{json.dumps(tools, sort_keys=True)}")
     for message in messages:
         called = message.get("tool_calls")
         extra = json.dumps([c.get("function", {}).get("name") for c in called if isinstance(c, dict)]) if called else ""
-        lines.append(f"<|{message.get('role', '')}|>{plain(message.get('content'))}{extra}")
+        lines.append(f"<|{message.get('role', '')}|>{plain(message.get('content'))}{extra}{end}")
     return "".join(lines) + "<|assistant|>"
 
 
@@ -59,9 +64,28 @@ def asked_tool(messages: list[dict[str, Any]], tools: Any) -> dict[str, Any] | N
 
 
 def prompt_tokens(rendered: str) -> int:
-    """Count a rendered prompt's tokens; each marker of a turn is one."""
-    plain_text, markers = re.subn(r"<\|\w*\|>", "", rendered)
-    return count(plain_text) + markers
+    """Count a rendered prompt's tokens."""
+    return count(rendered)
+
+
+class Vocabulary:
+    """Numbers for tokens, handed out as they are first met: so a number can be read back."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, str] = {}
+
+    def number(self, token: str) -> int:
+        """Return a token's number; it depends on the token alone, but where two tokens meet."""
+        number = sum(token.encode()) % _VOCABULARY
+        while self._tokens.setdefault(number, token) != token:
+            number = (number + 1) % _VOCABULARY
+        return number
+
+    def token(self, number: int) -> str:
+        return self._tokens.get(number, chr(33 + number % 90))
+
+
+VOCABULARY = Vocabulary()
 
 
 def _random(*parts: object) -> random.Random:

@@ -237,3 +237,14 @@ def backend_body(ask: Ask) -> Json:
         return {**body, "prompt": ask.raw, "max_tokens": body.get("max_tokens", 1 << 9)}
     messages = [{"role": m.get("role"), "content": text.plain(m.get("content"))} for m in ask.messages]
     return {**body, "messages": messages}
+
+
+async def rendered(ask: Ask, backend: Backend | None) -> str:
+    """Return the prompt: over a real engine, as that engine's template writes it."""
+    if backend is None or ask.raw is not None:
+        return ask.prompt
+    asked: Json = {"messages": backend_body(ask)["messages"], "add_generation_prompt": True}
+    if ask.tools:
+        asked["tools"] = ask.tools
+    found = await backend.post("/tokenize", asked)
+    return str((await backend.post("/detokenize", {"tokens": found["tokens"]}))["prompt"])

@@ -9,8 +9,9 @@ from contextlib import aclosing
 from typing import Any
 
 from orchestrator.standin import text
+from orchestrator.standin.backend import Backend
 from orchestrator.standin.ollama import golang, respond
-from orchestrator.standin.ollama.generate import Done, Piece
+from orchestrator.standin.ollama.generate import Done, Piece, rendered
 from orchestrator.standin.ollama.requests import Refusal, decode
 from orchestrator.standin.ollama.service import Event, Job, Service, Started
 from orchestrator.standin.wire import Exchange
@@ -104,7 +105,7 @@ async def handle(service: Service, exchange: Exchange, *, chat: bool) -> None:
         dialect = Dialect(job, chat=chat)
         async with aclosing(events):
             if job.kind != "run":
-                await _only_load(exchange, dialect, events)
+                await _only_load(exchange, dialect, events, service.backend)
             elif streaming:
                 await _stream(exchange, dialect, events)
             else:
@@ -116,12 +117,14 @@ async def handle(service: Service, exchange: Exchange, *, chat: bool) -> None:
             await respond.refuse(exchange, refusal, streaming=streaming)
 
 
-async def _only_load(exchange: Exchange, dialect: Dialect, events: AsyncIterator[Event]) -> None:
+async def _only_load(
+    exchange: Exchange, dialect: Dialect, events: AsyncIterator[Event], backend: Backend | None
+) -> None:
     async for _ in events:
         pass
     job = dialect.job
     if job.kind == "render":
-        line = dialect.line("", done=False, _debug_info={"rendered_template": job.ask.prompt})
+        line = dialect.line("", done=False, _debug_info={"rendered_template": await rendered(job.ask, backend)})
         if dialect.chat:
             line["message"]["role"] = ""
         await respond.json(exchange, line)

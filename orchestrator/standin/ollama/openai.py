@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+from orchestrator.standin.backend import Backend
 from orchestrator.standin.ollama import golang, native, respond
-from orchestrator.standin.ollama.generate import Done, Piece
+from orchestrator.standin.ollama.generate import Done, Piece, rendered
 from orchestrator.standin.ollama.requests import Refusal, decode
 from orchestrator.standin.ollama.service import Event, Job, Service
 from orchestrator.standin.wire import Exchange
@@ -197,7 +198,10 @@ async def handle(service: Service, exchange: Exchange, *, chat: bool) -> None:
         writer = Writer(job, chat=chat, usage=usage)
         events = service.run(job, exchange.loaded)
         async with aclosing(events):
-            await (_stream if streaming else _whole)(exchange, writer, events)
+            if streaming:
+                await _stream(exchange, writer, events)
+            else:
+                await _whole(exchange, writer, events, service.backend)
     except Refusal as refusal:
         if exchange.started:  # the middleware cannot read an error line: it sends an empty event and no end
             broken = {**writer.head(chunk=True), "model": ""}
@@ -229,7 +233,9 @@ async def _stream(exchange: Exchange, writer: Writer, events: AsyncIterator[Even
     await exchange.end()
 
 
-async def _whole(exchange: Exchange, writer: Writer, events: AsyncIterator[Event]) -> None:
+async def _whole(
+    exchange: Exchange, writer: Writer, events: AsyncIterator[Event], backend: Backend | None
+) -> None:
     spoken, thinking, probabilities = "", "", []
     calls: list[Json] = []
     done: Done | None = None
@@ -257,5 +263,5 @@ async def _whole(exchange: Exchange, writer: Writer, events: AsyncIterator[Event
     answer = {**writer.head(chunk=False), "choices": [choice], "usage": counts(done)}
     if writer.job.kind == "render":
         choice["finish_reason"], choice["message"]["role"] = None, ""
-        answer["_debug_info"] = {"rendered_template": writer.job.ask.prompt}
+        answer["_debug_info"] = {"rendered_template": await rendered(writer.job.ask, backend)}
     await respond.v1_json(exchange, answer)

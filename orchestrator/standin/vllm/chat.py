@@ -39,7 +39,7 @@ class Job:
 
 def token_id(word: str) -> int:
     """Return the pretended id of a token."""
-    return sum(word.encode()) % 32_000
+    return text.VOCABULARY.number(word)
 
 
 def request_id(exchange: Exchange, prefix: str) -> str:

@@ -68,24 +68,21 @@ def _model(engine: Engine, name: str, now: int) -> Json:
     }  # fmt: skip
 
 
-def _number(token: str) -> int:
-    return sum(token.encode()) % 32_000
-
-
 async def tokenize(engine: Engine, exchange: Exchange) -> None:
     value = checks.decode(exchange.body, exchange.headers.get("content-type", ""), "tokenize")
     checks.model(engine.options, value)
     chat = value.get("messages")
-    found = text.tokens(text.render(chat) if chat else str(value.get("prompt") or ""))
+    found = text.tokens(text.render(chat, value.get("tools")) if chat else str(value.get("prompt") or ""))
     strings = [t.replace(" ", "\u0120") for t in found] if value.get("return_token_strs") else None
     head = {"count": len(found), "max_model_len": engine.ready.max_model_len}
-    await respond.json(exchange, {**head, "tokens": [_number(t) for t in found], "token_strs": strings})
+    numbers = [text.VOCABULARY.number(t) for t in found]
+    await respond.json(exchange, {**head, "tokens": numbers, "token_strs": strings})
 
 
 async def detokenize(engine: Engine, exchange: Exchange) -> None:
     value = checks.decode(exchange.body, exchange.headers.get("content-type", ""), "detokenize")
     checks.model(engine.options, value)
-    await respond.json(exchange, {"prompt": "".join(chr(33 + n % 90) for n in value["tokens"])})
+    await respond.json(exchange, {"prompt": "".join(map(text.VOCABULARY.token, value["tokens"]))})
 
 
 async def scoring(_engine: Engine, exchange: Exchange) -> None:
