@@ -255,6 +255,26 @@ def keys(
     _run(common, "keys", action=action, owner=name)
 
 
+@app.command(help="One page of what was decided, measured and done, with its data; prints it in short.")
+def report(
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="where; default: the stack's report/")] = None,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    _run(Common(stack, file, json, quiet, verbose, no_color, progress), "report", out=out)
+
+
+@app.command(help="Judge a report again from its raw samples; exit 3 and each difference named if it does not follow.")
+def verify(
+    path: Annotated[str, typer.Argument(metavar="REPORT", help="a report.json, or its folder")],
+    raw: Annotated[str | None, typer.Option("--raw", metavar="DIR", help="where the raw files lie; default: beside it")]
+    = None,
+    json: JsonFlag = False, quiet: QuietFlag = False, verbose: VerboseFlag = False, no_color: ColorFlag = False,
+    progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    _run(Common(None, None, json, quiet, verbose, no_color, progress), "verify", path=path, raw=raw)
+
+
 def main() -> None:
     """Entry point of the command `migrate`."""
     app()

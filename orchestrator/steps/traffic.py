@@ -15,6 +15,7 @@ from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, door
 from orchestrator.steps.circuits import let_back
 from orchestrator.steps.lease import approved, held, settle_debt, standing
+from orchestrator.steps.shiftlog import keep_shift
 
 LOOK_S = 0.5
 
@@ -27,6 +28,7 @@ class Shift:
         self.routes = routes
         self.weight = weight
         self._settled = False
+        self._seen: tuple[list[dict[str, Any]], Side | None] = ([], None)
         # A route that stands higher already is not taken down by another route's step.
         self._version = _last_written(context) or context.gateway.status().version
         before = standing(context)
@@ -101,6 +103,7 @@ class Shift:
             offset = self._collect(records, offset)
             verdict = judge(records, cutover.thresholds, cutover.min_requests, control)
             elapsed = time.monotonic() - began
+            self._seen = records, control
             if verdict.result == "fail":
                 self._go_back(verdict)
             self._check_weights()
@@ -152,7 +155,11 @@ class Shift:
 
     def _record(self, verdict: Judgement) -> None:
         subject = f"shift {','.join(self.routes)}"
-        data = {"weight": self.weight, **verdict.as_dict()}
+        records, control = self._seen
+        raw = None
+        with suppress(MigrateError):    # a full disk must not hide the verdict
+            raw = keep_shift(self.context.dir, self.routes, self.weight, self.context.spec.cutover, control, records)
+        data = {"weight": self.weight, **verdict.as_dict(), "raw": raw}
         self.context.journal.append("verdict", subject, verdict.result, data)
         text = f"{self.weight:g} %: {verdict.reasons[0]}"
         self.context.say("verdict", text, Kind.VERDICT, result=verdict.result)

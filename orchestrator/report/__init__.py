@@ -1,0 +1,1 @@
+"""What you keep: one report of a migration, made from its journal and raw samples, and its recomputation."""

@@ -1,0 +1,81 @@
+"""What happened: the timeline, weights over time, live traffic before and after. Made from journal lines alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.report.figures import moment, shown
+
+_SIDES = ("ollama", "vllm")
+
+
+def shifts(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the verdict of each judged step of the cutover as the report keeps verdicts."""
+    found = []
+    for line in journal:
+        data = line.get("data", {})
+        if line["kind"] == "verdict" and line["subject"].startswith("shift ") and "weight" in data:
+            evidence = {key: data[key] for key in ("weight", "result", "reasons", "vllm", "ollama", "needed")
+                        if key in data}  # fmt: skip
+            found.append({"check": "shift", "target": line["subject"].removeprefix("shift "), "result": line["text"],
+                          "summary": (data.get("reasons") or [""])[0], "at": moment(line["at"]), "file": None,
+                          "evidence": evidence, "raw": data.get("raw")})  # fmt: skip
+    return found
+
+
+def live(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what live requests showed on both sides at each judged step; times in ms."""
+    return [
+        {"at": one["at"], "routes": one["target"], "weight": shown(one["evidence"]["weight"]),
+         "result": one["result"], "reason": one["summary"],
+         **{side: _side(one["evidence"].get(side) or {}) for side in _SIDES}}
+        for one in verdicts if one["check"] == "shift"
+    ]  # fmt: skip
+
+
+def _side(side: dict[str, Any]) -> dict[str, Any]:
+    return {"requests": side.get("requests"), "bad": side.get("bad"), "refusing": side.get("refusing"),
+            **{key: shown(side.get(key)) for key in ("ttft_p50", "ttft_p95", "e2e_p50")}}  # fmt: skip
+
+
+def weights(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each route's weights over time: points of seconds since the first, and percent on vLLM."""
+    lines = [line for line in journal if line["kind"] == "weights"]
+    if not lines:
+        return []
+    start = min(float(line["data"].get("at") or line["at"]) for line in lines)
+    ends = [float(line["at"]) for line in journal if line["kind"] != "run"]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        for model, weight in line["data"].get("weights", {}).items():
+            at = float(line["data"].get("at") or line["at"])
+            found.setdefault(model, []).append({"at": moment(at), "s": round(at - start), "weight": shown(weight)})
+    return [{"model": model, "points": points, "until_s": max(round(max(ends) - start), points[-1]["s"])}
+            for model, points in found.items()]  # fmt: skip
+
+
+def timeline(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is worth telling, oldest first: steps that ended, verdicts, weights, warnings."""
+    found = []
+    for line in journal:
+        text = _text(line)
+        if text is not None:
+            result = line["text"] if line["kind"] in ("verdict", "outcome") else ""
+            found.append({"at": moment(line["at"]), "kind": line["kind"], "subject": line["subject"], "text": text,
+                          "result": result, "seconds": shown(line["data"].get("seconds"))})  # fmt: skip
+    return found
+
+
+def _text(line: dict[str, Any]) -> str | None:
+    kind, data = line["kind"], line["data"]
+    if kind == "plan":
+        return f"planned; verdict: {data.get('verdict', 'unknown')}"
+    if kind == "outcome":
+        return str(data.get("error") or data.get("text") or line["text"])
+    if kind == "verdict":
+        said = data.get("summary") or (data.get("reasons") or [""])[0]
+        return f"{data['weight']:g} %: {said}" if "weight" in data else str(said)
+    if kind == "skip":
+        return f"{line['text']} left out: {data.get('reason', '')}"
+    return line["text"] if kind in ("weights", "warn", "guard") else None

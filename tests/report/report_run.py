@@ -1,0 +1,252 @@
+"""A migration that never ran, made by code from seeded stand-in data: journal, raw samples, verdicts, as real ones lie."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from orchestrator.checks import Side, Verdict
+from orchestrator.checks.load import LoadResults, judge_load
+from orchestrator.checks.loadplan import Level, LoadPlan, closed_levels
+from orchestrator.checks.parity import judge_parity
+from orchestrator.checks.parity_rules import Pair, Record, Terms
+from orchestrator.checks.prompts import load_prompts
+from orchestrator.decide.canary import judge
+from orchestrator.facts import Facts, Gpu, Model, OllamaContainer, OllamaFacts, Spread, Traffic
+from orchestrator.journal import Journal
+from orchestrator.spec import Spec, load_spec
+from orchestrator.state import Event
+from orchestrator.steps.evidence import keep_raw
+from orchestrator.steps.shiftlog import keep_shift
+from orchestrator.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "llama3.1:8b"
+GIB = 2**30
+STAGES = ("plan", "up", "cutover", "done", "rollback")
+SECRET = "sk-live-4f1d9c0b7a6e"         # planted, so that a test can look for it
+LIVE = "what the caller Mr Doe asked at noon"
+
+
+class Clock:
+    """Seconds since the epoch, moved by hand."""
+
+    def __init__(self, at: float = 1_790_000_000.0) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+    def pass_(self, seconds: float) -> None:
+        self.at += seconds
+
+
+def make_run(folder: Path, *, stage: str = "done", seed: int = 1, users: tuple[int, ...] = (1, 2, 5, 10, 20)) -> Path:
+    """Make the stack `folder` as it would lie there after `stage`, one of STAGES; returns it."""
+    text = (ROOT / "stacks" / "llama3-1-8b-24gb" / "migrate.yaml").read_text(encoding="utf-8")
+    folder.mkdir(parents=True)
+    text = text.replace("name: llama3-1-8b-24gb", f"name: {folder.name}")
+    (folder / "migrate.yaml").write_text(text, encoding="utf-8")
+    (folder / "secrets").mkdir()
+    (folder / "secrets" / "control.token").write_text(SECRET, encoding="utf-8")
+    space = Workspace(folder)
+    spec = load_spec(space.spec_path)
+    space.save_facts(_facts())
+    clock = Clock()
+    with mock.patch("orchestrator.journal.time.time", clock):
+        journal = Journal(space.state_dir)
+        journal.known({MODEL: True}, tuple(spec.engines))
+        try:
+            _Story(folder, spec, journal, clock, random.Random(seed), users).until(stage)
+        finally:
+            journal.close()
+    return folder
+
+
+class _Story:
+    def __init__(
+        self, folder: Path, spec: Spec, journal: Journal, clock: Clock, dice: random.Random, users: tuple[int, ...]
+    ) -> None:
+        self.folder, self.spec, self.journal, self.clock, self.dice, self.users = (
+            folder, spec, journal, clock, dice, users)  # fmt: skip
+
+    def until(self, stage: str) -> None:
+        self._plan()
+        for name, act in (("up", self._up), ("cutover", self._cutover), ("done", self._done), ("rollback", self._back)):
+            if STAGES.index(stage) >= STAGES.index(name):
+                act()
+
+    def _plan(self) -> None:
+        reasons = [
+            {"kind": "evidence", "text": "7 requests at once at the peak, 5 at p95", "evidence": "measured",
+             "points": "migrate"},
+            {"kind": "hours", "text": "6.4 hours a week are lost to waiting", "evidence": "measured",
+             "points": "migrate"},
+        ]  # fmt: skip
+        self.journal.append("plan", self.spec.name, "the steps", {
+            "command": "up", "stack": self.spec.name, "steps": [], "verdict": "migrate", "forced": False,
+            "rehearsal": False, "reasons": reasons, "symptoms": {"timeouts under load": True, "GPU idle": None},
+            "hours_lost_per_week": 6.4, "missing": [{"what": "the SLA", "how": "say it under needs: in migrate.yaml"}],
+        })  # fmt: skip
+        self.clock.pass_(3600)
+
+    def _step(self, name: str, seconds: float) -> None:
+        self.journal.append("intent", name, "it is not there yet")
+        self.clock.pass_(seconds)
+        self.journal.append("outcome", name, "done", {"text": "done", "seconds": seconds})
+
+    def _up(self) -> None:
+        self.journal.begin("up")
+        self._step("write-files stack", 0.2)
+        self._step("take-over stack", 3.1)
+        self.journal.move("stack", self.spec.name, Event.TOOK_OVER)
+        self._step("start-engine llama3-1-8b", 142)
+        self.journal.move("engine", "llama3-1-8b", Event.STARTED)
+        self.journal.move("engine", "llama3-1-8b", Event.READY)
+        self.journal.move("route", MODEL, Event.READY)
+        health = Verdict("health", "llama3-1-8b", "pass", "answers, serves llama3.1:8b, gave a token", {
+            "expected_root": "RedHatAI/x", "served_names": [MODEL], "kind": "generate", "adapters": {}, "health": 200,
+            "models": [{"id": MODEL, "root": "RedHatAI/x", "max_model_len": 16384}],
+            "answer": {"choices": [{"index": 0}], "usage": {"completion_tokens": 1}},
+        })  # fmt: skip
+        self._gate(health, None, 4, Event.HEALTH_PASSED)
+        parity = self._parity()
+        self._gate(parity, None, 38, Event.PARITY_PASSED)
+        results = LoadResults(*self._load())
+        self._gate(judge_load(results), results.lines(), 260, Event.LOAD_PASSED)
+        self.journal.end("done", 0)
+
+    def _gate(self, verdict: Verdict, lines: Any, seconds: float, event: Event) -> None:
+        report = self.folder / "report"
+        report.mkdir(exist_ok=True)
+        name = f"{verdict.check}-{verdict.target.replace(':', '-')}"
+        self.clock.pass_(seconds)
+        raw = keep_raw(report / f"{name}.jsonl", lines or ())
+        plain = asdict(raw) if raw else None
+        (report / f"{name}.json").write_text(
+            json.dumps({"schema": 1, "at": self.clock.at, **verdict.to_json(), "raw": plain}, indent=1), encoding="utf-8"
+        )
+        self.journal.append("verdict", f"{verdict.check} {verdict.target}", verdict.result,
+                            {"summary": verdict.summary, "evidence": f"report/{name}.json", "raw": plain,
+                             "spec": "d"})  # fmt: skip
+        self.journal.move("route", MODEL, event)
+
+    def _parity(self) -> Verdict:
+        answers = {"fact": ("Paris", "Paris."), "arithmetic": ("42", "42"), "unicode": ("Grüße, مرحبا, 🚀",) * 2,
+                   "system": ("Arr, welcome aboard, matey!", "Arr! Welcome aboard my ship, matey!"),
+                   "json": ('{"city": "Paris", "country": "France"}',) * 2}  # fmt: skip
+        pairs = []
+        for prompt in load_prompts():
+            for mode in ("plain", "stream"):
+                old, new = answers.get(prompt.id, (f"An answer to {prompt.id} <b>& more</b>", f"An answer to {prompt.id}"))
+                pairs.append(Pair(prompt.id, mode, self._record(old), self._record(new), prompt.params))
+        return judge_parity(pairs, Terms(MODEL))
+
+    def _record(self, text: str) -> Record:
+        return Record(200, "complete", text, "stop", MODEL, self.dice.randint(12, 40), max(1, len(text) // 4), 12, 9)
+
+    def _load(self) -> tuple[LoadPlan, list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+        sides = (Side("ollama", "http://127.0.0.1:11480/side/ollama", {"Authorization": f"Bearer {SECRET}"}),
+                 Side("vllm", "http://127.0.0.1:11480/side/vllm", {"Authorization": f"Bearer {SECRET}"}))  # fmt: skip
+        plan = LoadPlan(sides, MODEL, closed_levels(self.users, 4))
+        samples, runs = [], []
+        for level in plan.levels:
+            for side in ("ollama", "vllm"):
+                place = {"side": side, "users": level.users, "repeat": 0}
+                found = list(self._samples(side, level))
+                samples += [{**place, **one} for one in found]
+                wall = max(one["end_us"] for one in found) / 1e6
+                runs.append({**place, "planned": level.requests, "sent": level.requests, "loop_lag_p99_ms": 0.4,
+                             "cpu_share": 0.06, "wall_s": wall})  # fmt: skip
+        warmups = [{"side": side, "number": n, **self._sample(0, 400_000, 20_000)} for side in ("ollama", "vllm")
+                   for n in range(2)]  # fmt: skip
+        return plan, samples, runs, warmups
+
+    def _samples(self, side: str, level: Level) -> Iterator[dict[str, Any]]:
+        """Ollama answers one at a time and lets the others wait; vLLM batches and slows down a little."""
+        free = [0] * level.users        # when each user sends its next request
+        server = 0
+        for _ in range(level.requests):
+            who = min(range(level.users), key=free.__getitem__)
+            sent = free[who]
+            noise = self.dice.uniform(0.93, 1.1)
+            if side == "ollama":
+                begin = max(sent, server)
+                first, gap = begin - sent + int(95_000 * noise), int(16_500 * noise)
+            else:
+                first, gap = int((70_000 + 2_500 * level.users) * noise), int((14_000 + 320 * level.users) * noise)
+            sample = self._sample(sent, first, gap)
+            free[who] = server = sample["end_us"]
+            if side == "vllm":
+                server = 0
+            yield sample
+
+    def _sample(self, at: int, first: int, gap: int, tokens: int = 64) -> dict[str, Any]:
+        stamps = [first + gap * n for n in range(tokens)]
+        return {"at_us": at, "end_us": at + stamps[-1] + gap, "send_lag_us": self.dice.randint(20, 200),
+                "headers_us": min(first, 3000), "token_us": stamps, "last_us": stamps[-1] + gap,
+                "outcome": "complete", "status": 200, "error": None, "finish_reason": "length", "prompt_tokens": 34,
+                "output_tokens": tokens, "retried": False}  # fmt: skip
+
+    def _shift(self, weight: float, count: int = 200) -> None:
+        self.journal.append("weights", self.spec.name, f"{MODEL} {weight:g} %",
+                            {"weights": {MODEL: weight}, "at": self.clock.at, "version": 1})  # fmt: skip
+        self.journal.move("route", MODEL, Event.SHIFTED)
+        self.clock.pass_(75)
+        records = [self._request("vllm" if self.dice.random() * 100 < weight else "ollama") for _ in range(count)]
+        cutover = self.spec.cutover
+        found = judge(records, cutover.thresholds, cutover.min_requests)
+        raw = keep_shift(self.folder, (MODEL,), weight, cutover, None, records)
+        self.journal.append("verdict", f"shift {MODEL}", found.result,
+                            {"weight": weight, **found.as_dict(), "raw": raw})  # fmt: skip
+        self.journal.append("approved", MODEL, f"{weight:g} %", {"weight": weight})
+
+    def _request(self, side: str) -> dict[str, Any]:
+        ttft = self.dice.lognormvariate(5.0 if side == "vllm" else 6.2, 0.35)
+        return {"ts": self.clock.at, "id": "r-1", "route": MODEL, "model": MODEL, "side": side, "status": 200,
+                "outcome": "complete", "ttft_ms": round(ttft, 1), "total_ms": round(ttft * 6, 1), "held_ms": None,
+                "failover": False, "forced": False, "uri": f"/v1/chat/completions?q={LIVE}", "weight": 10.0}  # fmt: skip
+
+    def _cutover(self) -> None:
+        self.clock.pass_(1800)
+        self.journal.begin("cutover")
+        self._shift(10)
+
+    def _done(self) -> None:
+        self._shift(50)
+        self._shift(100)
+        self.journal.move("route", MODEL, Event.ARRIVED)
+        self.journal.end("done", 0)
+
+    def _back(self) -> None:
+        self.clock.pass_(7200)
+        self.journal.begin("rollback")
+        self.journal.append("weights", self.spec.name, f"{MODEL} 0 %",
+                            {"weights": {MODEL: 0.0}, "at": self.clock.at, "version": 9})  # fmt: skip
+        self.journal.append("approved", MODEL, "0 %", {"weight": 0.0})
+        self.journal.move("route", MODEL, Event.ROLLED_BACK)
+        self.journal.end("done", 0)
+
+
+def _facts() -> Facts:
+    shape = {"general.architecture": "llama", "llama.block_count": 32, "llama.embedding_length": 4096,
+             "llama.attention.head_count": 32, "llama.attention.head_count_kv": 8, "llama.context_length": 131072,
+             "general.parameter_count": 8_030_261_248}  # fmt: skip
+    model = Model(MODEL, size=4_920_000_000, digest="46e0c10c039e", family="llama", parameter_size="8.0B",
+                  quantization="Q4_K_M", architecture=shape)  # fmt: skip
+    container = OllamaContainer("ollama", "c0ffee", "ollama/ollama:0.32.6", "127.0.0.1", 11434)
+    traffic = Traffic(source="log", origin="container ollama", begin=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(1.7892e9)),
+                      seconds=604800.0, requests=18204, concurrency=Spread(18204, 2, 5, 6, 7),
+                      latency=Spread(18204, 2.1, 14.8, 31.0, 62.0), over_30s=0.011, errors=12, cancelled=31,
+                      queue_hours_per_week=6.4)  # fmt: skip
+    return Facts(
+        OllamaFacts("http://127.0.0.1:11434", "0.32.6", (model,), (), container),
+        gpus=(Gpu("0", "GPU-7f3", "NVIDIA GeForce RTX 4090", 24 * GIB, 24 * GIB - 300 * 2**20, 8.9),),
+        traffic=traffic,
+    )

@@ -1,0 +1,254 @@
+"""The report of a run that code made: what it says at each stage, and that no figure of it can be changed unseen."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from report_run import LIVE, SECRET, STAGES, make_run
+
+from orchestrator import commands
+from orchestrator.flags import Common, Progress
+from orchestrator.report.figures import resolve
+from orchestrator.report.text import WIDTH, summary
+
+VOID = {"meta", "link", "br", "line", "polyline", "circle", "rect", "path"}
+
+
+def migrate(name: str, path: str | Path, *, out: Path | None = None, raw: Path | None = None) -> SimpleNamespace:
+    """Run a command as `migrate` does, in this process: a process for each would take most of the time."""
+    said, told = io.StringIO(), io.StringIO()
+    common = Common(None, str(path) if name == "report" else None, False, False, False, True, Progress.PLAIN)
+    arguments = {"out": str(out) if out else None} if name == "report" else {
+        "path": str(path), "raw": str(raw) if raw else None}  # fmt: skip
+    with redirect_stdout(said), redirect_stderr(told):
+        code = commands.run(name, common, arguments)
+    return SimpleNamespace(returncode=code, stdout=said.getvalue(), stderr=told.getvalue())
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, str]:
+    """A run up to a stage and its report: (stage, folder of the report, what was printed)."""
+    folder = make_run(tmp_path_factory.mktemp(request.param) / "mine", stage=request.param)
+    done = migrate("report", folder / "migrate.yaml")
+    assert done.returncode == 0, done.stderr
+    return request.param, folder / "report", done.stdout
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a whole run, in a folder of its own."""
+    base = tmp_path_factory.mktemp("whole")
+    folder = make_run(base / "mine")
+    done = migrate("report", folder / "migrate.yaml", out=base / "out")
+    assert done.returncode == 0, done.stderr
+    return base / "out"
+
+
+def data(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def test_each_stage_has_a_report_that_says_what_is_missing(stage):
+    name, folder, printed = stage
+    report = data(folder)
+    said = {"plan": "open", "up": "pass", "cutover": "open", "done": "pass", "rollback": "open"}
+    assert report["headline"]["result"] == said[name]
+    missing = {"plan": {"answers", "loads", "live"}, "up": {"live"}}
+    assert set(report["missing"]) == missing.get(name, set())
+    for gap in report["missing"].values():
+        assert gap["run"] in printed
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("To get this part, run") == len(report["missing"])
+    assert migrate("verify", folder).returncode == 0
+
+
+def test_the_text_is_readable_at_80_columns_and_without_colour(stage):
+    _, _, printed = stage
+    lines = printed.splitlines()
+    assert max(map(len, lines[:-1])) <= WIDTH       # the last one names the files
+    assert "\x1b" not in printed
+    assert lines[0].startswith("Report on the stack mine")
+
+
+def test_long_words_do_not_break_the_width(whole):
+    report = data(whole)
+    report["headline"]["text"] = "word " * 60
+    report["routes"][0]["gates"][0]["summary"] = "a " * 200
+    assert max(map(len, summary(report).splitlines())) <= WIDTH
+
+
+def test_nothing_secret_and_nothing_that_callers_asked(stage):
+    _, folder, printed = stage
+    for path in folder.iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert SECRET not in text, path.name
+        assert LIVE not in text, path.name
+    assert SECRET not in printed
+
+
+class Page(HTMLParser):
+    """Collects (pointer, text) of each figure, and the text that stands outside of figures and headings."""
+
+    HEADS = ("th", "caption", "h1", "h2", "h3", "figcaption", "title", "style", "strong", "dt")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, str | None, list[str]]] = []
+        self.figures: list[tuple[str, str]] = []
+        self.outside: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.links += [value for key in ("src", "href", "xlink:href", "action") if (value := given.get(key))]
+        assert tag != "script"
+        if tag not in VOID:
+            self.open.append((tag, given.get("data-path"), []))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        name, pointer, text = self.open.pop()
+        assert name == tag, f"{tag} closes {name}"
+        if pointer:
+            self.figures.append((pointer, "".join(text)))
+
+    def handle_data(self, text: str) -> None:
+        for _, pointer, kept in self.open:
+            if pointer:
+                kept.append(text)
+        tags = {name for name, _, _ in self.open}
+        if not any(pointer for _, pointer, _ in self.open) and not tags & set(self.HEADS):
+            self.outside.append(text)
+
+
+def read(folder: Path) -> Page:
+    page = Page()
+    page.feed((folder / "report.html").read_text(encoding="utf-8"))
+    assert not page.open
+    return page
+
+
+def test_every_figure_of_the_page_is_in_the_data(stage):
+    _, folder, _ = stage
+    report, page = data(folder), read(folder)
+    assert len(page.figures) > 100
+    for pointer, text in page.figures:
+        value = resolve(report, pointer)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            assert float(text) == value, pointer
+        else:
+            assert text == value, pointer
+    # What is no figure: names, and the axis of a share.
+    words = re.compile(r"p50|p95|p99|SHA-256|tokens \u2212 1|^(0|100) %$")
+    assert [text for text in page.outside if re.search(r"\d", words.sub("", text))] == []
+
+
+def test_the_page_needs_nothing_from_outside(stage):
+    _, folder, _ = stage
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert set(read(folder).links) == {"data:,"}
+    assert not re.search(r"url\(|@import|https?://(?!127\.0\.0\.1)", re.sub(r"<bdi.*?</bdi>", "", text))
+    assert len(text.encode()) < 1.5e6
+
+
+def test_odd_answers_stay_text(whole):
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    assert "<b>& more</b>" not in page
+    assert "&lt;b&gt;" in page or "&lt;" in page
+
+
+def test_verify_works_elsewhere(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "moved")
+    (tmp_path / "raw").mkdir()
+    for path in (tmp_path / "moved").glob("*.jsonl"):
+        path.rename(tmp_path / "raw" / path.name)
+    assert migrate("verify", tmp_path / "moved" / "report.json").returncode == 3
+    done = migrate("verify", tmp_path / "moved" / "report.json", raw=tmp_path / "raw")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "load llama3.1:8b" in done.stdout
+
+
+def test_a_missing_raw_file_is_named(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "moved")
+    gone = next((tmp_path / "moved").glob("load-*.jsonl"))
+    gone.unlink()
+    done = migrate("verify", tmp_path / "moved")
+    assert done.returncode == 3
+    assert f"raw file {gone.name} is missing" in done.stderr
+
+
+def altered(line: str, dice: random.Random) -> str:
+    """Return the line with one value in it changed."""
+    found = json.loads(line)
+    place: Any = found
+    while True:
+        key = dice.choice(list(place) if isinstance(place, dict) else range(len(place)))
+        if not (isinstance(place[key], dict | list) and place[key]):
+            break
+        place = place[key]
+    old = place[key]
+    place[key] = old + 1 if isinstance(old, int | float) and not isinstance(old, bool) else f"{old}x"
+    return json.dumps(found)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_altering_any_raw_line_is_seen(whole, tmp_path, seed):
+    dice = random.Random(seed)
+    shutil.copytree(whole, tmp_path / "moved")
+    path = dice.choice(sorted((tmp_path / "moved").glob("*.jsonl")))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    number = dice.randrange(len(lines))
+    lines[number] = altered(lines[number], dice)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = migrate("verify", tmp_path / "moved")
+    assert done.returncode == 3
+    assert f"raw file {path.name} was altered" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("pointer", [
+    "/headline/text", "/routes/0/state", "/verdicts/1/result", "/loads/0/levels/4/vllm/ttft/p95/value",
+    "/loads/0/charts/0/series/0/points/0/y", "/answers/0/same", "/live/0/vllm/requests", "/timeline/3/text",
+    "/weights/0/points/1/weight", "/decision/verdict", "/cited/figures/0/ollama",
+])  # fmt: skip
+def test_altering_a_shown_figure_is_seen(whole, tmp_path, pointer):
+    shutil.copytree(whole, tmp_path / "moved")
+    report = data(whole)
+    parent, _, key = pointer.rpartition("/")
+    place = resolve(report, parent)
+    at = int(key) if isinstance(place, list) else key
+    place[at] = place[at] + 1 if isinstance(place[at], int | float) else f"{place[at]}x"
+    (tmp_path / "moved" / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    done = migrate("verify", tmp_path / "moved")
+    assert done.returncode == 3
+    assert pointer in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "nul", '{"kind": "migrate report", "schema": 1}', "[" * 100_000])
+def test_what_is_no_report_is_refused_in_one_sentence(tmp_path, text):
+    path = tmp_path / "report.json"
+    path.write_text(text, encoding="utf-8")
+    done = migrate("verify", path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "migrate report" in done.stderr
+
+
+def test_no_report_before_a_plan(tmp_path):
+    folder = make_run(tmp_path / "mine", stage="plan")
+    shutil.rmtree(folder / ".state")
+    done = migrate("report", folder / "migrate.yaml")
+    assert done.returncode == 4
+    assert "migrate plan" in done.stderr
