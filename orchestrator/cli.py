@@ -255,6 +255,23 @@ def keys(
     _run(common, "keys", action=action, owner=name)
 
 
+@app.command(help="Ask vLLM a share of what Ollama answers as well: on, off, and what was compared.")
+def shadow(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Ollama's name; default: all that can")] = None,
+    percent: Annotated[float | None, typer.Option("--percent", min=0.01, max=100, help="share of Ollama's requests")]
+    = None,
+    keep: Annotated[int | None, typer.Option("--keep", min=1, max=10_000, help="the newest comparisons kept")] = None,
+    off: Annotated[bool, typer.Option("--off", help="ask no more; what was compared stays")] = False,
+    show: Annotated[bool, typer.Option("--show", help="with prompts and answers of the newest")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="how many --show shows")] = 5,
+    dry_run: DryFlag = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    _run(common, "shadow", model=model, percent=percent, keep=keep, off=off, show=show, limit=limit, dry_run=dry_run)
+
+
 @app.command(help="One page of what was decided, measured and done, with its data; prints it in short.")
 def report(
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="where; default: the stack's report/")] = None,
@@ -273,6 +290,35 @@ def verify(
     progress: ProgressFlag = Progress.AUTO,
 ) -> None:
     _run(Common(None, None, json, quiet, verbose, no_color, progress), "verify", path=path, raw=raw)
+
+
+@app.command(help="A load test by hand. Asks before it loads a live Ollama, and stops when live users wait longer.")
+def load(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Ollama's name; default: the one that migrates")]
+    = None,
+    side: Annotated[str | None, typer.Option(metavar="ollama|vllm|both", help="default: both, if vLLM runs")] = None,
+    users: Annotated[str | None, typer.Option(metavar="1,5,10", help="levels of a closed loop")] = None,
+    rate: Annotated[str | None, typer.Option(metavar="2|1-10", help="open loop: requests a second, or a ramp")] = None,
+    poisson: Annotated[bool, typer.Option("--poisson", help="with --rate: at random instants")] = False,
+    replay: Annotated[str | None, typer.Option(metavar="FILE", help="captured traffic, one {at, body} a line")] = None,
+    speed: Annotated[float, typer.Option(help="how fast --replay plays")] = 1.0,
+    preset: Annotated[str | None, typer.Option(metavar="article", help="the articles' own test")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="60s", help="how long a level begins requests")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="of each level of --users")] = None,
+    budget: Annotated[str | None, typer.Option(metavar="10m", help="the whole test begins nothing after that")] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="requests of the whole test; default 10000")] = None,
+    live_factor: Annotated[float | None, typer.Option(min=0, help="live users may wait so much longer; 0: unwatched")]
+    = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="default: in the stack's report/")] = None,
+    yes: YesFlag = False, dry_run: DryFlag = False,
+    stack: StackFlag = None, file: FileFlag = None, json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    common = Common(stack, file, json, quiet, verbose, no_color, progress)
+    asked = {"model": model, "side": side, "users": users, "rate": rate, "poisson": poisson, "replay": replay,
+             "speed": speed, "preset": preset, "duration": duration, "requests": requests, "budget": budget,
+             "most": most, "live_factor": live_factor, "out": out}  # fmt: skip
+    _run(common, "load", yes=yes, dry_run=dry_run, asked=asked)
 
 
 def main() -> None:

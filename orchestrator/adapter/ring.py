@@ -54,6 +54,17 @@ class Ring:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(float(record.get("at") or 0)))
             yield f"{path.stem} {when} {record.get('route')} {record.get('uri')}: {sides}; {_likeness(record)}"
 
+    def records(self, newest: int = 0, route: str = "") -> Iterator[dict[str, Any]]:
+        """Each comparison without any text, oldest first; with text, but without raw bodies, the `newest` ones alone.
+
+        `route`: of this route alone.
+        """
+        kept = ("at", "route", "uri", "likeness") + ("request",) * (newest > 0)
+        for path in self._files(_slug(route) if route else "*")[-newest:]:
+            if record := _read(path):
+                sides = {side: _side(record.get(side), texts=newest > 0) for side in ("ollama", "vllm")}
+                yield {"id": path.stem} | {key: record.get(key) for key in kept} | sides
+
     def show(self, name: str) -> str:
         """Return one comparison with all its text; raises UsageError when there is none of that name."""
         found = next((path for path in self._files() if path.stem == name), None)
@@ -69,8 +80,8 @@ class Ring:
             path.unlink(missing_ok=True)
         return len(files)
 
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*/*.json"), key=lambda path: path.name)
+    def _files(self, place: str = "*") -> list[Path]:
+        return sorted(self._folder.glob(f"{place}/*.json"), key=lambda path: path.name)
 
     def _trim(self, place: Path, count: int, size: int) -> None:
         for left_over in place.glob("*.new"):
@@ -132,6 +143,11 @@ def _said(value: Any) -> Iterator[str]:
 def _list(value: dict[str, Any], key: str) -> list[Any]:
     found = value.get(key)
     return found if isinstance(found, list) else []
+
+
+def _side(answer: Any, *, texts: bool) -> dict[str, Any]:
+    kept = ("status", "ttft_ms", "total_ms", "error") + ("text",) * texts
+    return {key: answer.get(key) for key in kept} if isinstance(answer, dict) else {}
 
 
 def _numbers(side: str, answer: dict[str, Any]) -> str:

@@ -224,7 +224,10 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--check", action="store_true", help="whether it answers")
     what.add_argument("--list", action="store_true", help="one line per comparison, without any text")
     what.add_argument("--show", metavar="ID", help="one comparison with its prompt and both answers")
+    what.add_argument("--json", action="store_true", help="a line of JSON per comparison, without any text")
+    what.add_argument("--texts", metavar="N", type=int, help="the newest N as JSON, with prompts and answers")
     what.add_argument("--clear", action="store_true", help="remove everything that was kept")
+    parser.add_argument("--route", default="", help="with --json and --texts: of this route alone")
     asked = parser.parse_args(argv)
     if asked.check:
         return answers("shadow", PORT, "/status", CHECK_TIMEOUT_S)
@@ -235,6 +238,9 @@ def main(argv: list[str] | None = None) -> int:
             say("\n".join(ring.lines()) or "nothing was compared yet")
         elif asked.show:
             say(ring.show(asked.show))
+        elif asked.json or asked.texts:
+            for record in ring.records(max(0, asked.texts or 0), asked.route):
+                say(json.dumps(record))
         elif asked.clear:
             say(f"removed: {ring.clear()}")
         else:

@@ -92,6 +92,15 @@ class KeyStatus(_Answer):
     callers: dict[str, int] = {}
 
 
+class Shadowed(_Answer):
+    """Of a route whose answers vLLM is asked for as well: the share, and what became of the samples since the start."""
+
+    percent: float
+    sampled: int = 0
+    sent: int = 0
+    dropped: int = 0
+
+
 class Circuit(_Answer):
     """For how many seconds an engine still gets no requests, and who says so: the guard, or the gateway itself."""
 
@@ -119,6 +128,7 @@ class GatewayStatus(_Answer):
     replicas: dict[str, dict[str, Replica]] = {}
     circuits: dict[str, Circuit] = {}
     touched: dict[str, Touched] = {}
+    shadow: dict[str, Shadowed] = {}
     keys: KeyStatus | None = None
 
 
@@ -221,6 +231,19 @@ class Gateway:
     def log_end(self) -> int:
         """Return the byte offset behind the newest record."""
         return self.log(BEYOND)[1]
+
+    def log_tail(self, most: int = 1_000_000) -> tuple[list[LogRecord], int]:
+        """Return the records in the last `most` bytes of the log, and where to go on."""
+        end = self.log_end()
+        if end <= most:
+            return self.log()
+        answer = self._ask("GET", "/control/log", params={"from": end - most})
+        whole = answer.content.split(b"\n", 1)[-1]      # the first one is cut
+        try:
+            records = [LogRecord.model_validate_json(line) for line in whole.splitlines() if line]
+            return records, int(answer.headers["X-Next"])
+        except (ValidationError, KeyError, ValueError) as error:
+            raise self._unreadable(answer, error) from error
 
     def side_url(self, side: Side) -> str:
         """Return the base URL under which every request goes to `side`; it needs `auth_headers`."""

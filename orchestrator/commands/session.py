@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import time
@@ -113,6 +114,11 @@ class Session:
         self.stop = Stop(console.emit)
         self.yes = yes
         self.context = context_of(self.space, self.spec, self.journal, self._emit, self.stop)
+
+    def follow(self, spec: Spec) -> None:
+        """Go on with another spec of the same stack."""
+        self.spec = spec
+        self.context = dataclasses.replace(self.context, spec=spec)
 
     def require_docker(self) -> None:
         """Raise what is wrong with Docker before a command that needs it begins; shifting traffic does not."""
