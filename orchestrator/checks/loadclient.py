@@ -31,6 +31,7 @@ from orchestrator.checks.loadreplay import Request, read, wire_body
 from orchestrator.checks.loadsample import Shot, sample_of
 from orchestrator.checks.loadspool import PACK_FROM, Spool
 from orchestrator.clients.stream import StreamTransport, open_client
+from orchestrator.names import canonical
 
 _PROGRESS_S = 0.5
 # Requests are built before their level begins, as far as they take no more than this.
@@ -100,6 +101,7 @@ class LoadClient:
         count = max(1, self._plan.warmup)
         self._place = {"phase": "warm-up", "side": side, "users": 1, "repeat": 0, "of": count}
         self._round = Round()
+        loaded = await self._loaded() if side == "ollama" else None
         for number in range(count):
             if self._stopped:
                 return False
@@ -109,10 +111,21 @@ class LoadClient:
             self._round.shots.append(shot)
             self._bounds.left -= 1
             sample = sample_of(shot, began, self._spool.read(shot.kept))
-            emit({"kind": "warmup", "side": side, "number": number, **sample})
+            emit({"kind": "warmup", "side": side, "number": number, "loaded_before": loaded, **sample})
+            loaded = True
             if sample["outcome"] != "complete":
                 return False
         return True
+
+    async def _loaded(self) -> bool | None:
+        """Whether Ollama holds the model already: else the first request shows its cold start. None: not told."""
+        try:
+            response = await self._clients["ollama"].get("/api/ps", extensions={"total": 5.0})
+            models = response.json()["models"] if response.status_code == 200 else None
+            return None if models is None else any(canonical(one["name"]) == canonical(self._plan.model)
+                                                   for one in models)  # fmt: skip
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
 
     async def _level(self, run: Run, ends: int) -> bool:
         """Run one level and tell what it brought; whether any request was answered."""

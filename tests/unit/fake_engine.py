@@ -62,7 +62,7 @@ class Engine:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
                 body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or b"{}")
-                if head.startswith("GET /metrics "):
+                if head.startswith(("GET /metrics ", "GET /api/ps ")):
                     await self._page(writer)
                     continue
                 self.bodies.append(body)
