@@ -207,9 +207,12 @@ def scan(
     _run(common, "scan", paths=tuple(paths or ()), diff=diff, base_url=base_url)
 
 
-@app.command(help="Write the stack's models for another tool: litellm, a development and a production file.")
+@app.command(help="For other tools: litellm (models, for development and production), or load (a load test).")
 def export(
-    kind: Annotated[str, typer.Argument(metavar="litellm")],
+    kind: Annotated[str, typer.Argument(metavar="litellm|load")],
+    form: Annotated[str | None, typer.Option("--format", metavar="csv|jsonl|html|k6|locust|guidellm", help="of load")]
+    = None,
+    model: Annotated[str | None, typer.Option("--model", help="of load: whose test; default: the only one")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="where; default: here")] = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="where the gateway answers; default: its own")]
     = None,
@@ -217,7 +220,7 @@ def export(
     verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
 ) -> None:
     common = Common(stack, file, json, quiet, verbose, no_color, progress)
-    _run(common, "export", kind=kind, out=out, base_url=base_url)
+    _run(common, "export", kind=kind, out=out, base_url=base_url, form=form, model=model)
 
 
 @app.command(help="Print what plan looks at as JSON, to plan elsewhere: migrate facts > FILE")

@@ -25,7 +25,7 @@ def litellm(spec: Spec, *, dev: str = "http://localhost:11434", prod: str | None
     `dev` is the base of an Ollama, without /v1; `prod` where the gateway answers, with or without /v1, by default
     the gateway of the spec. An engine that is read from a folder is asked for by its Ollama name.
     """
-    base = (prod or _gateway(spec)).rstrip("/").removesuffix("/v1")
+    base = (prod or gateway_url(spec)).rstrip("/").removesuffix("/v1")
     local = dev.rstrip("/").removesuffix("/v1")
     names = [
         (name, model, spec.engines[route.engine])
@@ -56,7 +56,8 @@ def _entry(name: str, params: dict[str, Any], engine: Engine) -> dict[str, Any]:
     return {"model_name": name, "litellm_params": params, "model_info": {"mode": mode}}
 
 
-def _gateway(spec: Spec) -> str:
+def gateway_url(spec: Spec) -> str:
+    """Return where callers reach the gateway, without /v1."""
     host = spec.gateway.listen
     host = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{host}:{spec.gateway.port}"

@@ -14,8 +14,8 @@ from orchestrator.report.figures import resolve, step
 from orchestrator.report.words import differences
 
 
-def page(report: dict[str, Any]) -> str:
-    """Return the page of a report."""
+def page(report: dict[str, Any], template: str = "report") -> str:
+    """Return the page of a report; `template`: report, or load for one load test alone."""
     environment = Environment(
         loader=FileSystemLoader(template_root()), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=True,
@@ -23,9 +23,9 @@ def page(report: dict[str, Any]) -> str:
     view = _View(report)
     environment.globals.update(
         f=view.figure, at=view.at, each=view.each, sub=step, both=view.both, chart=view.chart, bar=view.bar,
-        steps=view.steps, report=report,
+        steps=view.steps,
     )  # fmt: skip
-    return environment.get_template("report.html.j2").render()
+    return environment.get_template(f"report/{template}.html.j2").render(report=report)
 
 
 class _View:

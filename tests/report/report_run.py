@@ -158,7 +158,7 @@ class _Story:
         samples, runs = [], []
         for level in plan.levels:
             for side in ("ollama", "vllm"):
-                place = {"side": side, "users": level.users, "repeat": 0}
+                place = {"side": side, "users": level.users, "level": level.label, "repeat": 0}
                 found = list(self._samples(side, level))
                 samples += [{**place, **one} for one in found]
                 wall = max(one["end_us"] for one in found) / 1e6
