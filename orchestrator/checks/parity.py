@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, get_args
@@ -48,14 +48,46 @@ def check_parity(
     `similarity` makes the texts count (1.0 where both sides run the same weights). A side that cannot be
     reached makes the verdict inconclusive; a vLLM that stops answering on the way makes it fail.
     """
-    chosen = tuple(load_prompts() if prompts is None else prompts)
     terms = Terms(model, tuple(names), similarity)
+    chosen = load_prompts() if prompts is None else prompts
+    return judge_lines(ask_pairs(ollama, vllm, model, chosen, max_tokens, timeout_s, progress), terms)
+
+
+def ask_pairs(
+    ollama: Side,
+    vllm: Side,
+    model: str,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    timeout_s: float,
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    """Return the raw lines: a `pair` per prompt and mode, and `lost` where a side gave no answer."""
     pairs: list[Pair] = []
+    gone: list[dict[str, Any]] = []
     try:
-        asyncio.run(_ask_all((ollama, vllm), chosen, pairs, model, max_tokens, timeout_s, progress))
+        asyncio.run(_ask_all((ollama, vllm), prompts, pairs, model, max_tokens, timeout_s, progress))
     except SideLost as lost:
-        return _lost(lost, pairs, terms)
+        gone = [{"kind": "lost", "side": lost.side, "why": str(lost)}]
+    return [{"kind": "pair", **asdict(pair)} for pair in pairs] + gone
+
+
+def judge_lines(lines: Iterable[dict[str, Any]], terms: Terms) -> Verdict:
+    """The verdict from raw lines of the kinds `pair` and `lost`; others are not looked at."""
+    pairs: list[Pair] = []
+    for line in lines:
+        if line["kind"] == "pair":
+            pairs.append(_pair(line))
+        elif line["kind"] == "lost":
+            return _lost(SideLost(line["side"], line["why"]), pairs, terms)
     return judge_parity(pairs, terms)
+
+
+def recompute(lines: Iterable[dict[str, Any]]) -> Verdict:
+    """The verdict of the gate `parity` from its raw lines alone: smoke, and the answers of the suites."""
+    from orchestrator.checks.answers.whole import recompute as whole
+
+    return whole(lines)
 
 
 def judge_parity(pairs: Sequence[Pair], terms: Terms) -> Verdict:
@@ -77,15 +109,17 @@ def judge_parity(pairs: Sequence[Pair], terms: Terms) -> Verdict:
 
 def rejudge(evidence: dict[str, Any]) -> Verdict:
     """The verdict again, from a parity verdict's evidence alone."""
-    pairs = []
-    for entry in evidence["pairs"]:
-        own = {key: value for key, value in entry.items() if key != "similarity"}
-        pairs.append(Pair(**{**own, "ollama": Record(**entry["ollama"]), "vllm": Record(**entry["vllm"])}))
+    pairs = [_pair(entry) for entry in evidence["pairs"]]
     given = evidence["terms"]
     terms = Terms(given["model"], tuple(given["names"]), given["similarity"])
     if "lost" in evidence:
         return _lost(SideLost(**evidence["lost"]), pairs, terms)
     return judge_parity(pairs, terms)
+
+
+def _pair(entry: dict[str, Any]) -> Pair:
+    own = {key: value for key, value in entry.items() if key not in ("kind", "similarity")}
+    return Pair(**{**own, "ollama": Record(**entry["ollama"]), "vllm": Record(**entry["vllm"])})
 
 
 def _evidence(pairs: Sequence[Pair], terms: Terms) -> dict[str, Any]:

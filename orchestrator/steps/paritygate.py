@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from orchestrator.checks import Verdict
-from orchestrator.checks.parity import check_parity
+from orchestrator.checks.answers.ask import Manner
+from orchestrator.checks.answers.suites import load_suites
+from orchestrator.checks.answers.terms import Terms
+from orchestrator.checks.answers.whole import all_groups, measure_parity, recompute
+from orchestrator.checks.parity_rules import Terms as SmokeTerms
 from orchestrator.checks.prompts import load_prompts
 from orchestrator.checks.vectors import check_vectors
 from orchestrator.clients.openai import OpenAI
@@ -14,20 +20,28 @@ from orchestrator.steps.verify import Gate
 
 
 class ParityGate(Gate):
-    """Both sides answer the same prompts in the same form, plain and streaming."""
+    """Both sides answer alike: the same prompts in the same form, and suites whose answers can be checked."""
 
     check = "parity"
+    groups = all_groups()
     event = Event.PARITY_PASSED
     before = RouteState.HEALTHY
 
     def judge(self) -> Verdict:
-        terms = self.context.spec.parity
-        prompts = load_prompts(self.context.dir / terms.prompts) if terms.prompts else None
-        return check_parity(
+        """Ask both sides; the verdict is made of the raw lines alone."""
+        wanted = self.context.spec.parity
+        suite, notes = load_suites(wanted.suites, self.context.dir, self.target, wanted.groups)
+        lines = measure_parity(
             self._side("ollama"), self._side("vllm"), self.target,
-            prompts=prompts, names=served_names(self.context.spec, self._engine() or ""),
-            similarity=terms.similarity, max_tokens=terms.max_tokens, progress=self._progress,
-        )
+            prompts=load_prompts(self.context.dir / wanted.prompts if wanted.prompts else None), suite=suite,
+            smoke=SmokeTerms(self.target, tuple(served_names(self.context.spec, self._engine() or "")),
+                             wanted.similarity),
+            terms=Terms(wanted.alpha, wanted.loss, wanted.alike, wanted.vary, self.skipped()),
+            manner=Manner(wanted.max_tokens, wanted.repeats, wanted.samples, wanted.parallel, wanted.timeout),
+            notes=notes, progress=self._progress,
+        )  # fmt: skip
+        self.raw = (json.dumps(line) for line in lines)
+        return recompute(lines)
 
     def _progress(self, done: int, of: int, prompt: str) -> None:
         self.context.say(f"check-parity {self.target}", f"{done} of {of}: {prompt}", Kind.WAIT, reason="asking")

@@ -34,6 +34,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             "env": {"HF_HUB_OFFLINE": "1", **SHARED_CPU},
         }},
         # Two cores serve both sides and the clients: what is asserted is what arrives, not how fast.
+        # Ollama is a stand-in here, with words of its own: another model, on purpose.
+        "parity": {"alike": 0, "vary": 1, "suites": []},
         "load": {"users": [1, 2], "requests_per_user": 2, "max_tokens": 8, "latency_factor": 100.0,
                  "throughput_factor": 0.0},
         "cutover": {"bake": "2s", "min_requests": 2, "patience": "120s", "lease": "15s",

@@ -59,6 +59,8 @@ def problem(assertion: Any) -> str:
     if not isinstance(assertion, dict) or not isinstance(assertion.get("type"), str):
         return "should be {type: ..., value: ...}"
     name = assertion["type"].removeprefix("not-")
+    if "transform" in assertion:
+        return f"{assertion['type']}: transform is not taken: {_CODE}"
     if name in REFUSED:
         return f"{assertion['type']} is not taken: {REFUSED[name]}"
     if name in IGNORED:

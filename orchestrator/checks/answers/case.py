@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -51,3 +52,12 @@ def params_problem(params: Any) -> str:
         return "should be an object of request parameters"
     taken = sorted(_OURS & params.keys())
     return f"{', '.join(taken)}: set by the check itself" if taken else ""
+
+
+def sendable(value: Any) -> bool:
+    """Whether a value can be sent as JSON: no half of a surrogate pair, nothing that JSON does not know."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, TypeError, ValueError):
+        return False
+    return True

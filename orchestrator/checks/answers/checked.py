@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.checks.answers.assertions import checkable, holds
 from orchestrator.checks.answers.record import Reply
-from orchestrator.checks.answers.statistics import Flips, Limits, flips, noise_floor, prompts_needed
+from orchestrator.checks.answers.statistics import Flips, Limits, chance_of_loss, flips, noise_floor, prompts_needed
 from orchestrator.checks.answers.terms import Asked, Group, Terms
 
 ALL = "answers"     # every checkable prompt together
@@ -61,7 +61,8 @@ def _judge(name: str, asked: Sequence[Asked], floor: float, limits: Limits) -> G
     prompts = [_prompt(one) for one in asked]
     what = [one["what"] for one in prompts]
     lost, gained, held = what.count("lost"), what.count("gained"), what.count("both")
-    found = flips(lost, gained, len(prompts), floor, limits)
+    times = min((min(len(one["ollama"]), len(one["vllm"])) for one in prompts if one["what"] == "lost"), default=1)
+    found = flips(lost, gained, len(prompts), chance_of_loss(floor, times), limits)
     facts = {**asdict(found), "held": held, "neither": what.count("neither"), "unsteady": what.count("unsteady"),
              "needed": prompts_needed(found, limits), "prompts": prompts if name != ALL else []}  # fmt: skip
     refused = [one for one in prompts if one["refused"]]
@@ -82,7 +83,7 @@ def _said(name: str, prompts: list[dict[str, Any]], found: Flips, facts: dict[st
     if found.outcome == "unclear":
         needed = f"; some {facts['needed']} prompts more would tell" if facts["needed"] else ""
         return Group(name, "inconclusive", f"{count}{first}: more than noise explains, too few to call worse{needed}",
-                     True, facts)  # fmt: skip
+                     found.suspicious, facts)  # fmt: skip
     if found.lost:
         return Group(name, "pass", f"{count}, within what may be lost by chance{first}", facts=facts)
     kept = f"{facts['held']} of {found.total} right on both sides"

@@ -14,7 +14,7 @@ from typing import Any
 from rapidfuzz import fuzz
 
 from orchestrator.checks.answers.record import Reply
-from orchestrator.checks.answers.statistics import Limits, flips, noise_floor, spread
+from orchestrator.checks.answers.statistics import Limits, chance_of_loss, flips, noise_floor, spread
 from orchestrator.checks.answers.terms import Asked, Group, Terms
 from orchestrator.stats import wilson
 
@@ -122,7 +122,9 @@ def _flipped(
 ) -> Group:  # fmt: skip
     again = [side for pair in sides for side in pair if len(side) > 1]
     floor = noise_floor(sum(len(set(side)) > 1 for side in again), len(again))
-    found = flips(lost, gained, len(sides), floor, Limits(terms.alpha, terms.loss, len(SHAPES)))
+    times = min((min(len(old), len(new)) for old, new in sides if not any(old) and all(new)), default=1)
+    limits = Limits(terms.alpha, terms.loss, len(SHAPES))
+    found = flips(lost, gained, len(sides), chance_of_loss(floor, times), limits)
     facts = {**asdict(found), "where": where}
     tail = f"; {gained} the other way round" if gained else ""
     if found.outcome == "pass":
@@ -130,7 +132,7 @@ def _flipped(
     said = f"{lost} of {found.total} prompts: {said}{tail}"
     if found.outcome == "fail":
         return Group(name, "fail", said, facts=facts)
-    return Group(name, "inconclusive", said, True, facts)
+    return Group(name, "inconclusive", said, found.suspicious, facts)
 
 
 def _stop(asked: Sequence[Asked]) -> Group:

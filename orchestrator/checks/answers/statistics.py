@@ -15,8 +15,9 @@ from typing import Literal
 from orchestrator.stats import wilson
 
 Outcome = Literal["fail", "pass", "unclear"]
-_ROUNDS = 4999      # relabelings; the smallest p is 1 / 5000
+_ROUNDS = 1999      # relabelings; the smallest p is 1 / 2000
 _MOST_NEEDED = 500
+_SUSPICIOUS = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Limits:
 class Flips:
     """A paired comparison: `lost` passed on the old side alone, `gained` on the new one alone, of `total` prompts.
 
-    `p`: that sides which are equally good lose so many or more. `p_noise`: that the noise floor alone does.
+    `noise`: chance that one prompt looks lost through noise. `p`: that sides which are equally good lose so many or
+    more; `p_noise`: that noise alone does.
     """
 
     total: int
@@ -42,6 +44,11 @@ class Flips:
     p: float
     p_noise: float
     outcome: Outcome
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether an unclear comparison should stop somebody: three prompts the same way, or more."""
+        return self.outcome == "unclear" and self.p <= _SUSPICIOUS
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:
@@ -61,6 +68,15 @@ def mcnemar(lost: int, gained: int) -> float:
 def noise_floor(unsteady: int, asked: int) -> float:
     """Upper 95 % bound of the share of prompts whose outcome changes when the same side is asked again."""
     return wilson(unsteady, asked).high
+
+
+def chance_of_loss(floor: float, times: int) -> float:
+    """The most that noise can do: share of prompts that one side passes each of `times` and the other never.
+
+    A prompt that is passed with chance p changes its outcome between two answers with 2p(1-p), and looks lost with
+    (p(1-p))**times; their ratio is largest at p = 1/2. That holds for any mixture of prompts.
+    """
+    return floor * 0.25 ** (times - 1) / 2
 
 
 def flips(lost: int, gained: int, total: int, noise: float, limits: Limits) -> Flips:
