@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +22,7 @@ from orchestrator.adapter.both import Ollama
 from orchestrator.adapter.config import Config, Route, valid
 from orchestrator.adapter.engine import Engines
 from orchestrator.adapter.exchange import Answer
+from orchestrator.adapter.heard import counts, field, numbers
 from orchestrator.adapter.inbound import body_of, name_of
 from orchestrator.adapter.lists import Lists
 from orchestrator.adapter.native_answer import NativeAnswer
@@ -40,6 +42,8 @@ from orchestrator.adapter.respond import Conversation, log
 from orchestrator.adapter.responses_answer import ResponsesAnswer
 from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
 from orchestrator.adapter.wire import JSON, encode, timestamp
+
+T = TypeVar("T")
 
 
 class Adapter:
@@ -124,10 +128,10 @@ class Adapter:
         answer = NativeAnswer(question.name, chat=False, clock=time.time_ns, context=True)
         return Conversation(self.engines, question, answer, refused_native)
 
-    async def _beside(self, question: Ask, path: str, asked: JSON) -> JSON:
-        """Return the engine's answer to what a question needs beside its own request."""
+    async def _beside(self, question: Ask, path: str, asked: JSON, read: Callable[[JSON], T]) -> T:
+        """Return what `read` finds in the engine's answer to what a question needs beside its own request."""
         try:
-            return await self.engines.ask(question.route.url + path, asked)
+            return read(await self.engines.ask(question.route.url + path, asked))
         except EngineFault as fault:
             raise refusal_of(fault, question.name, question.route.context_length) from fault
 
@@ -135,19 +139,20 @@ class Adapter:
         """Return the prompt that a question becomes."""
         if "messages" not in question.body:
             return str(question.body["prompt"])
-        found = await self._beside(question, "/tokenize", render_request(question.body))
-        asked = {"model": question.route.served, "tokens": found["tokens"]}
-        return str((await self._beside(question, "/detokenize", asked))["prompt"])
+        found = await self._beside(question, "/tokenize", render_request(question.body), _tokens)
+        asked = {"model": question.route.served, "tokens": found}
+        return await self._beside(question, "/detokenize", asked, lambda said: field(said, "prompt", str))
 
     async def _continue(self, question: Ask) -> None:
         """Put the tokens of `context` before the rendered prompt, as Ollama does."""
         body, route = question.body, question.route
-        rendered = await self._beside(question, "/tokenize", render_request(body))
+        rendered, room = await self._beside(
+            question, "/tokenize", render_request(body), lambda said: (_tokens(said), counts(said) or {})
+        )
         del body["messages"]
         question.path = TEXT
-        body["prompt"] = question.context + rendered["tokens"]
-        room = int(rendered.get("max_model_len") or route.context_length or 0)
-        body.setdefault("max_tokens", max(room - 1, 1))
+        body["prompt"] = question.context + rendered
+        body.setdefault("max_tokens", max((room.get("max_model_len") or route.context_length or 0) - 1, 1))
         for key in ("chat_template_kwargs", "reasoning_effort"):
             body.pop(key, None)
 
@@ -161,7 +166,7 @@ class Adapter:
             return json_response(embed.native_answer(name, [], 0, 0, 0))
         sent = time.monotonic_ns()
         data = await self._embed(route, name, texts, truncate=body.get("truncate") is not False)
-        found = embed.vectors(data, body.get("dimensions"))
+        found = embed.vectors(data, body.get("dimensions"), count=len(texts))
         total = time.monotonic_ns() - started
         return json_response(embed.native_answer(name, found, total, sent - started, embed.tokens(data)))
 
@@ -173,7 +178,7 @@ class Adapter:
         if not prompt:
             return json_response({"embedding": []})
         data = await self._embed(route, name, [prompt], truncate=True)
-        return json_response({"embedding": embed.vectors(data)[0]})
+        return json_response({"embedding": embed.vectors(data, count=1)[0]})
 
     async def v1_embeddings(self, request: Request) -> ASGIApp:
         body = await body_of(request, "openai.EmbedRequest")
@@ -182,7 +187,7 @@ class Adapter:
         route = self._route(request, name, _not_pulled(name))
         data = await self._embed(route, name, texts, truncate=True)
         form = str(body.get("encoding_format") or "float").lower()
-        found = embed.vectors(data, body.get("dimensions"))
+        found = embed.vectors(data, body.get("dimensions"), count=len(texts))
         return json_response(embed.v1_answer(name, found, form, embed.tokens(data)), V1, end="\n")
 
     async def _embed(self, route: Route, name: str, texts: list[str], *, truncate: bool) -> JSON:
@@ -234,8 +239,9 @@ class Adapter:
         body = await body_of(request, "anthropic.MessagesRequest")
         route = self._route(request, name_of(body))
         asked = anthropic.counted(route, body)
-        counted = await self._beside(Ask(route, name_of(body), "", {}, stream=False), "/tokenize", asked)
-        return json_response({"input_tokens": int(counted["count"])}, V1, end="\n")
+        question = Ask(route, name_of(body), "", {}, stream=False)
+        counted = await self._beside(question, "/tokenize", asked, lambda said: field(said, "count", int))
+        return json_response({"input_tokens": counted}, V1, end="\n")
 
 
 def _loaded(answer: Answer, *, stream: bool) -> Response:
@@ -247,6 +253,10 @@ def _loaded(answer: Answer, *, stream: bool) -> Response:
 
 def _not_pulled(name: str) -> Refusal:
     return Refusal(404, f'model "{name}" not found, try pulling it first')
+
+
+def _tokens(said: JSON) -> list[int]:
+    return numbers(said, "tokens")
 
 
 def _now() -> str:

@@ -91,7 +91,7 @@ def _listed(said: Said, key: str) -> list[Any] | None:
         return None
     try:
         value = json.loads(said.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = value.get(key) if isinstance(value, dict) else None
     return found or [] if isinstance(value, dict) and key in value and isinstance(found, list | None) else None

@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 from orchestrator.adapter.config import Route
+from orchestrator.adapter.heard import UNREADABLE, counts
 from orchestrator.adapter.refusals import (
     NO_EMBEDDINGS,
     NO_PATH,
@@ -15,6 +16,7 @@ from orchestrator.adapter.refusals import (
     Refusal,
     overflow_limit,
     refusal_of,
+    runner_error,
 )
 from orchestrator.adapter.wire import JSON, float32
 
@@ -63,16 +65,30 @@ def refusal(fault: EngineFault, name: str, context_length: int) -> Refusal:
     return refusal_of(fault, name, context_length)
 
 
-def vectors(data: JSON, dimensions: Any = None) -> list[list[float]]:
-    """Return the vectors in the order of the inputs, cut to `dimensions` and of length 1."""
+def vectors(data: JSON, dimensions: Any = None, *, count: int) -> list[list[float]]:
+    """Return the vectors of `count` inputs in their order, cut to `dimensions` and of length 1.
+
+    Raises Refusal for an answer that does not hold them.
+    """
     size = dimensions if isinstance(dimensions, int) and dimensions > 0 else None
-    ordered = sorted(data["data"], key=lambda entry: entry["index"])
-    return [_normalised(entry["embedding"][:size]) for entry in ordered]
+    entries = data.get("data")
+    try:
+        ordered = sorted(entries or [], key=lambda entry: int(entry["index"]))
+        found = [_normalised(entry["embedding"][:size]) for entry in ordered]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _unreadable("no vectors") from error
+    if len(found) != count:
+        raise _unreadable(f"{len(found)} vectors for {count} inputs")
+    return found
+
+
+def _unreadable(why: str) -> Refusal:
+    return Refusal(502, runner_error(f"{UNREADABLE}: {why}"), of_engine=True)
 
 
 def tokens(data: JSON) -> int:
     """Return the number of prompt tokens."""
-    return int((data.get("usage") or {}).get("prompt_tokens") or 0)
+    return int((counts(data.get("usage")) or {}).get("prompt_tokens", 0))
 
 
 def native_answer(name: str, found: list[list[float]], total_ns: int, load_ns: int, count: int) -> JSON:
@@ -92,8 +108,13 @@ def v1_answer(name: str, found: list[list[float]], form: str, count: int) -> JSO
 
 
 def _normalised(vector: list[float]) -> list[float]:
+    """Return the vector with length 1; raises ValueError or TypeError for one that is no list of numbers."""
+    if not isinstance(vector, list) or not vector:
+        raise TypeError("no list of numbers")
     length = math.sqrt(sum(value * value for value in vector))
-    return [float32(value / length) for value in vector] if length else vector
+    if not math.isfinite(length):
+        raise ValueError("not finite")
+    return [float32(value / length) for value in vector] if length else [float(value) for value in vector]
 
 
 def _packed(vector: list[float]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from orchestrator.adapter.pieces import fault_of
+from orchestrator.adapter.heard import UNREADABLE, fault_of, loads
 from orchestrator.adapter.refusals import EngineFault
 from orchestrator.adapter.wire import JSON
 
@@ -47,12 +47,12 @@ class Engines:
         Leaving the context before the end closes the connection, at which vLLM aborts the generation.
         """
         try:
-            response = await self._session.post(url, data=_dump(body), headers=_HEADERS)
+            response = await self._session.post(url, data=_dump(body), headers=_HEADERS, allow_redirects=False)
         except aiohttp.ClientError as error:
             raise _unreachable(error) from error
         try:
             if response.status != 200:
-                raise fault_of(response.status, await _read(response))
+                raise fault_of(response.status, await _said(response))
             _read_small(response)
             yield response
         finally:
@@ -61,12 +61,17 @@ class Engines:
     async def ask(self, url: str, body: JSON) -> JSON:
         """Return the JSON object that answers a request; raises EngineFault for anything else."""
         try:
-            async with self._session.post(url, data=_dump(body), headers=_HEADERS) as response:
+            question = self._session.post(url, data=_dump(body), headers=_HEADERS, allow_redirects=False)
+            async with question as response:
                 data = await _read(response)
         except aiohttp.ClientError as error:
             raise _unreachable(error) from error
-        if response.status != 200 or not isinstance(data, dict):
-            raise fault_of(response.status if response.status != 200 else 502, data)
+        if response.status != 200:
+            raise fault_of(response.status, data)
+        if not isinstance(data, dict):
+            raise EngineFault(502, UNREADABLE)
+        if data.get("error") is not None:
+            raise fault_of(500, data)
         return data
 
 
@@ -77,9 +82,17 @@ def _dump(body: JSON) -> bytes:
 async def _read(response: aiohttp.ClientResponse) -> Any:
     raw = await response.read()
     try:
-        return json.loads(raw)
+        return loads(raw)
     except ValueError:
         return raw.decode("utf-8", "replace")[:500]
+
+
+async def _said(response: aiohttp.ClientResponse) -> Any:
+    """Return the body of a refusal; one that breaks off still has its status."""
+    try:
+        return await _read(response)
+    except aiohttp.ClientError:
+        return None
 
 
 def _unreachable(error: Exception) -> EngineFault:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from orchestrator.adapter import engine, pieces
+from orchestrator.adapter import engine, heard
 from orchestrator.adapter.ask import Ask
 from orchestrator.adapter.overflow import corrected
 from orchestrator.adapter.pieces import Call, CallCollector, Piece, Tally
@@ -56,7 +56,12 @@ class Translator:
     def feed(self, chunk: bytes, now: int) -> str:
         """Return what these bytes add; an error frame ends it and is left in `fault`."""
         out: list[str] = []
-        for event in self._parser.feed(chunk):
+        try:
+            events = self._parser.feed(chunk)
+        except ValueError as error:
+            self.fault = EngineFault(502, f"{heard.UNREADABLE}: {error}")
+            return ""
+        for event in events:
             if self._shape and (text := self._word(self._shape, event, now)) is not None:
                 out.append(text)
                 continue
@@ -65,7 +70,7 @@ class Translator:
                 out.append(self._close())
                 break
             try:
-                piece = pieces.parse(event)
+                piece = heard.parse(event)
                 out.append(self._piece(piece, now))
                 if self._quick:
                     self._shape = learn(event, piece) or self._shape

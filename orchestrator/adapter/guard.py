@@ -46,6 +46,7 @@ STATE = "/tmp/guard.json"  # noqa: S108  (inside the container, for its own heal
 NOTES = "/var/lib/guard"    # a folder of the stack, from which `migrate` reads
 DOOR_TIMEOUT_S = 5.0
 RETRIES = 5
+ODD = (ValueError, TypeError, KeyError, AttributeError)     # an answer that is none of this gateway's
 
 
 class Guard:
@@ -101,7 +102,7 @@ class Guard:
             self.health[target] = self.health[target].gone_silent(f"no sign of life for {seconds:.0f} s")
             for action in circuits(engine, status, self.health, self._settings.failures):
                 await self._do(action, status)
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+        except (aiohttp.ClientError, TimeoutError, *ODD):
             return      # the rounds say what is wrong with the gateway
 
     async def close(self) -> None:
@@ -118,7 +119,7 @@ class Guard:
             status = await self._door("GET", "/control/status")
             await self._probe_all(status)
             await self._act(await self._door("GET", "/control/status"))
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, *ODD) as error:
             reason = f"{type(error).__name__}: {error}"
             if reason != self._lost:
                 self._tell("gateway", ok=False, reason=reason)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from orchestrator.adapter import anthropic_answer
 from orchestrator.adapter.refusals import Refusal, v1_error
-from orchestrator.adapter.respond import Refuse, log
+from orchestrator.adapter.respond import Refuse, log, unexpected
 from orchestrator.adapter.wire import dumps, encode
 
 NATIVE = "application/json; charset=utf-8"
@@ -53,7 +53,8 @@ def guarded(handler: Handler) -> Handler:
             return await handler(request)
         except ClientDisconnect:
             return Response(status_code=499)
-        except Refusal as refusal:
+        except Exception as error:  # noqa: BLE001  (the last net: a client gets Ollama's form whatever happens)
+            refusal = error if isinstance(error, Refusal) else unexpected(error)
             kind, text = refused_on(path)(refusal, getattr(request.state, "streams", False))
             log(path=path, status=refusal.status, outcome="error" if refusal.status >= 500 else "complete")
             return Response(encode(text), refusal.status, headers={"content-type": kind})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orchestrator.adapter.ask import Ask, render_request
+from orchestrator.adapter.heard import field
 from orchestrator.adapter.refusals import EngineFault, overflow_limit, too_many_tokens, unknown_token
 from orchestrator.adapter.wire import JSON
 
@@ -71,4 +72,4 @@ async def _count(engines: Asks, question: Ask, messages: list[JSON]) -> int:
     """Return the tokens of a rendered conversation."""
     asked = render_request({**question.body, "messages": messages})
     answer = await engines.ask(f"{question.route.url}/tokenize", asked)
-    return int(answer["count"])
+    return field(answer, "count", int)

@@ -1,12 +1,10 @@
-"""What one event of vLLM says, whatever the endpoint, and the sum of all of them."""
+"""What one event of an engine says, whatever the endpoint, and the sum of all of them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
-from orchestrator.adapter.refusals import EngineFault
 from orchestrator.adapter.wire import JSON, dumps
 
 
@@ -23,10 +21,10 @@ class Call:
         """Return the arguments as an object; text that is no JSON object is kept under `raw`."""
         try:
             value = json.loads(self.arguments or "{}")
-        except json.JSONDecodeError:
+            json.dumps(value, allow_nan=False)      # Python reads NaN, which no client does
+        except (ValueError, RecursionError):
             value = None
         return value if isinstance(value, dict) else {"raw": self.arguments}
-
 
     def as_text(self) -> str:
         """Return the arguments as Ollama writes them; what is no JSON object stays as it came."""
@@ -55,68 +53,6 @@ class Piece:
     def is_plain(self) -> bool:
         """Tell whether it says content alone: numbers of tokens may be with it."""
         return not (self.thinking or self.calls or self.logprobs or self.finish or self.usage or self.prompt_ids)
-
-
-def parse(event: bytes) -> Piece:
-    """Return the piece of one event; raises EngineFault for an error frame or one that cannot be read."""
-    try:
-        data = json.loads(event)
-    except ValueError as error:
-        raise EngineFault(500, f"unreadable event of the engine: {error}") from error
-    if not isinstance(data, dict):
-        raise EngineFault(500, "unreadable event of the engine")
-    if data.get("error") is not None:
-        raise fault_of(500, data)
-    return _piece(data)
-
-
-def fault_of(status: int, data: Any) -> EngineFault:
-    """Return the error that a body of vLLM carries: `error` is an object or a text, or there is a `detail`."""
-    error = data.get("error", data.get("detail")) if isinstance(data, dict) else data
-    if isinstance(error, dict):
-        code = error.get("code")
-        return EngineFault(code if isinstance(code, int) else status, str(error.get("message", "")))
-    return EngineFault(status, str(error))
-
-
-def _piece(data: JSON) -> Piece:
-    piece = Piece(usage=data.get("usage"), prompt_ids=data.get("prompt_token_ids") or [])
-    choices = data.get("choices")
-    if not choices:
-        return piece
-    choice = choices[0]
-    delta = choice.get("delta")
-    if delta is None:
-        piece.content = choice.get("text") or ""
-        piece.prompt_ids = piece.prompt_ids or choice.get("prompt_token_ids") or []
-    else:
-        piece.content = delta.get("content") or ""
-        piece.thinking = delta.get("reasoning") or delta.get("reasoning_content") or ""
-        piece.calls = delta.get("tool_calls") or []
-    logprobs = choice.get("logprobs")
-    if logprobs:
-        piece.logprobs = logprobs.get("content") or _old_logprobs(logprobs)
-    piece.finish = choice.get("finish_reason")
-    piece.token_ids = choice.get("token_ids") or []
-    return piece
-
-
-def _old_logprobs(logprobs: JSON) -> list[JSON]:
-    """Return the logprobs of /v1/completions (parallel lists) in the form of chat completions."""
-    tops = logprobs.get("top_logprobs") or [None] * len(logprobs.get("tokens") or [])
-    return [
-        {
-            "token": token,
-            "logprob": value,
-            "bytes": list(token.encode()),
-            "top_logprobs": [
-                {"token": name, "logprob": level, "bytes": list(name.encode())} for name, level in (top or {}).items()
-            ],
-        }
-        for token, value, top in zip(
-            logprobs.get("tokens") or [], logprobs.get("token_logprobs") or [], tops, strict=False
-        )
-    ]
 
 
 class CallCollector:

@@ -14,6 +14,7 @@ from orchestrator.adapter.pieces import Piece
 _MARKS = (b'"content":"', b'"text":"')
 _NUMBER = b'"token_ids":['
 _STRING = re.compile(rb'(?:[^"\\]|\\.)*', re.DOTALL)
+_ODD = re.compile(rb"[\x00-\x1f]|\\(?![\"\\/bfnrt])")     # no JSON, or not for this quick way
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Shape:
         said = event[start:end]
         if b'"' in said and not _STRING.fullmatch(said):
             return None
-        if b"\\u" in said:
+        if _ODD.search(said):
             return None
         try:
             return said.decode(), number

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
@@ -25,6 +26,16 @@ def log(**fields: object) -> None:
     """Write one JSON line to stderr."""
     sys.stderr.write(json.dumps({"ts": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n")
     sys.stderr.flush()
+
+
+def unexpected(error: Exception) -> Refusal:
+    """Log an error that nobody foresaw, without any word of a request; return what the client is told."""
+    at = error.__traceback__
+    while at and at.tb_next:
+        at = at.tb_next
+    where = f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
+    log(event="unexpected", error=type(error).__name__, where=where)
+    return Refusal(500, "internal error of the adapter; its log says where")
 
 
 async def reply(send: Send, status: int, kind: str, text: str) -> None:
@@ -81,6 +92,10 @@ class Conversation:
                     await self._send(send, text)
         except EngineFault as fault:
             await self._fail(send, fault)
+        except OSError:
+            raise       # the client's connection
+        except Exception as error:  # noqa: BLE001  (the last net: a client gets Ollama's form whatever happens)
+            await self._fail(send, EngineFault(500, unexpected(error).message))
         else:
             if self._question.stream:
                 await send({"type": "http.response.body", "body": b""})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LARGEST = 8 * 2**20     # bytes of an event that does not end
+
 
 class EventParser:
     """Collects bytes and returns the data of each finished event.
@@ -15,7 +17,7 @@ class EventParser:
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the data of the events that this chunk finishes."""
+        """Return the data of the events that this chunk finishes; raises ValueError for one that grows for ever."""
         if not self._rest and not self._data and (whole := _whole(chunk)):
             return whole
         *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -29,6 +31,8 @@ class EventParser:
             elif line.startswith(b"data:"):
                 value = line[5:]
                 self._data.append(value[1:] if value.startswith(b" ") else value)
+        if len(self._rest) + sum(map(len, self._data)) > LARGEST:
+            raise ValueError("an event is too large")
         return events
 
 

@@ -17,8 +17,9 @@ from orchestrator import names
 from orchestrator.adapter import config, embed, listing, wire
 from orchestrator.adapter.ask import CHAT, TEXT, Ask
 from orchestrator.adapter.config import Route, canonical
+from orchestrator.adapter.heard import fault_of, parse
 from orchestrator.adapter.overflow import corrected, without_oldest
-from orchestrator.adapter.pieces import Call, fault_of, parse
+from orchestrator.adapter.pieces import Call
 from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of
 from orchestrator.errors import UsageError
 
@@ -214,8 +215,8 @@ def test_v1_inputs_that_are_refused(request_: dict[str, Any], text: str) -> None
 
 def test_vectors_are_ordered_cut_and_of_length_one() -> None:
     data = {"data": [{"index": 1, "embedding": [0.0, 2.0, 1.0]}, {"index": 0, "embedding": [3.0, 4.0, 0.0]}]}
-    assert embed.vectors(data, 2) == [[0.6, 0.8], [0.0, 1.0]]
-    assert embed.vectors({"data": [{"index": 0, "embedding": [0.0, 0.0]}]}) == [[0.0, 0.0]]
+    assert embed.vectors(data, 2, count=2) == [[0.6, 0.8], [0.0, 1.0]]
+    assert embed.vectors({"data": [{"index": 0, "embedding": [0.0, 0.0]}]}, count=1) == [[0.0, 0.0]]
 
 
 def test_base64_is_of_32_bit_floats() -> None:

@@ -15,8 +15,9 @@ from orchestrator.adapter.anthropic_answer import MessagesAnswer
 from orchestrator.adapter.ask import CHAT, Ask
 from orchestrator.adapter.config import Route
 from orchestrator.adapter.exchange import Answer, Translator
+from orchestrator.adapter.heard import parse
 from orchestrator.adapter.native_answer import NativeAnswer
-from orchestrator.adapter.pieces import Tally, parse
+from orchestrator.adapter.pieces import Tally
 from orchestrator.adapter.quick import learn
 from orchestrator.adapter.responses_answer import ResponsesAnswer
 from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
