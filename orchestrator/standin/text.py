@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -142,13 +143,26 @@ def unit(values: list[float]) -> list[float]:
     return [v / norm for v in values]
 
 
+_STEP = 1.5     # between the log-probabilities of two neighbours in rank
+
+
 def logprob(token: str, rank: int = 0) -> float:
-    """Return a steady pretended log-probability of a token."""
-    return -(0.05 + _random("logprob", token).random() + 1.5 * rank)
+    """Return a steady pretended log-probability of a token that stands at this rank."""
+    return -(0.05 + _random("logprob", token).random() + _STEP * rank)
 
 
-def rivals(token: str, number: int) -> list[tuple[str, float]]:
-    """Return the `number` likeliest tokens with their log-probabilities, the chosen one first."""
+def drawn(temperature: float, number: int) -> int:
+    """Return the rank that sampling at a temperature takes among the `number` likeliest tokens."""
+    if temperature <= 0 or number < 2:
+        return 0
+    weights = [math.exp(-_STEP * rank / temperature) for rank in range(number)]
+    return random.choices(range(number), weights)[0]
+
+
+def rivals(token: str, number: int, rank: int = 0) -> list[tuple[str, float]]:
+    """Return the `number` likeliest tokens with their log-probabilities; the chosen one stands at `rank`."""
     rng = _random("rivals", token)
     first = logprob(token)
-    return [(token, first), *((f" {_word(rng)}", first - 1.5 * r) for r in range(1, number))][:number]
+    listed = [f" {_word(rng)}" for _ in range(1, number)]
+    listed.insert(rank, token)
+    return [(word, first - _STEP * at) for at, word in enumerate(listed)][:number]

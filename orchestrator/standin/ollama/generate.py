@@ -46,8 +46,12 @@ class Ask:
         return wanted if wanted > 0 else None
 
     @property
+    def temperature(self) -> float:
+        return float(self.options.get("temperature", 0.8))
+
+    @property
     def greedy(self) -> bool:
-        return float(self.options.get("temperature", 0.8)) == 0
+        return self.temperature == 0
 
 
 @dataclass(frozen=True)

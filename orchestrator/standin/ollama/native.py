@@ -27,15 +27,16 @@ def request_of(exchange: Exchange, struct: str) -> Json:
     return decode(exchange.body, struct)
 
 
-def logprobs(token: str, rivals: int) -> Json:
+def logprobs(token: str, rivals: int, temperature: float = 0.0) -> Json:
     """Return the log-probability of one token, with those of its rivals if asked."""
+    rank = text.drawn(temperature, rivals)
 
     def one(word: str, value: float) -> Json:
         return {"token": word, "logprob": value, "bytes": list(word.encode())}
 
-    entry = one(token, text.logprob(token))
+    entry = one(token, text.logprob(token, rank))
     if rivals:
-        entry["top_logprobs"] = [one(w, v) for w, v in text.rivals(token, rivals)]
+        entry["top_logprobs"] = [one(w, v) for w, v in text.rivals(token, rivals, rank)]
     return entry
 
 
@@ -75,7 +76,7 @@ class Dialect:
             (line["message"] if self.chat else line)["tool_calls"] = [tool_call(piece.call)]
             return line
         if self.job.ask.logprobs is not None:
-            rest["logprobs"] = [logprobs(piece.token, self.job.ask.logprobs)]
+            rest["logprobs"] = [logprobs(piece.token, self.job.ask.logprobs, self.job.ask.temperature)]
         return self.line("" if piece.thinking else piece.text, piece.text if piece.thinking else "", **rest)
 
     def end(self, done: Done, spoken: str) -> Json:
@@ -163,7 +164,7 @@ async def _whole(exchange: Exchange, dialect: Dialect, events: AsyncIterator[Eve
             spoken += "" if event.thinking else event.text
             thinking += event.text if event.thinking else ""
             if rivals is not None:
-                probabilities.append(logprobs(event.token, rivals))
+                probabilities.append(logprobs(event.token, rivals, dialect.job.ask.temperature))
         else:
             fields = dialect.end(event, spoken)
     if probabilities:

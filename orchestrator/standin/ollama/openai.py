@@ -159,7 +159,7 @@ class Writer:
             self.called = True
             return self.chunk({"content": "", "tool_calls": [tool_call(piece.call)]}, None)
         rivals = self.job.ask.logprobs
-        found = [native.logprobs(piece.token, rivals)] if rivals is not None else None
+        found = [native.logprobs(piece.token, rivals, self.job.ask.temperature)] if rivals is not None else None
         if piece.thinking:
             return self.chunk({"content": "", "reasoning": piece.text}, None, found)
         return self.chunk({"content": piece.text}, None, found)
@@ -247,7 +247,7 @@ async def _whole(
             spoken += "" if event.thinking else event.text
             thinking += event.text if event.thinking else ""
             if rivals is not None:
-                probabilities.append(native.logprobs(event.token, rivals))
+                probabilities.append(native.logprobs(event.token, rivals, writer.job.ask.temperature))
         elif isinstance(event, Done):
             done = event
     reason = done.reason if done else (writer.job.kind if writer.job.kind != "run" else None)

@@ -25,6 +25,7 @@ class Job:
     value: Json
     params: list[Params]
     call: Json | None
+    temperature: float
 
     @property
     def usage(self) -> tuple[bool, bool]:
@@ -82,15 +83,18 @@ def prepare(engine: Engine, exchange: Exchange, value: Json) -> Job:
         engine, value, prompt, text.prompt_tokens(prompt), None, think=think and call is None,
         constrained=call["arguments"] if call else None,
     )  # fmt: skip
-    return Job(request_id(exchange, "chatcmpl-"), value, params, call)
+    temperature = float(options_of(value, engine.options.defaults, "temperature", 1.0))
+    return Job(request_id(exchange, "chatcmpl-"), value, params, call, temperature)
 
 
-def logprob(token: str, rivals: int) -> Json:
+def logprob(token: str, rivals: int, temperature: float) -> Json:
+    rank = text.drawn(temperature, rivals)
+
     def one(word: str, value: float) -> Json:
         return {"token": word, "logprob": value, "bytes": list(word.encode())}
 
-    listed = [one(w, v) for w, v in text.rivals(token, rivals)] if rivals else []
-    return {**one(token, text.logprob(token)), "top_logprobs": listed}
+    listed = [one(w, v) for w, v in text.rivals(token, rivals, rank)] if rivals else []
+    return {**one(token, text.logprob(token, rank)), "top_logprobs": listed}
 
 
 def counts(prompt: int, answer: int) -> Json:
@@ -115,7 +119,7 @@ async def _collect(engine: Engine, job: Job, index: int) -> tuple[Json, End]:
             spoken += "" if item.thinking else item.text
             thinking += item.text if item.thinking else ""
             if job.rivals is not None:
-                probabilities.append(logprob(item.raw, job.rivals))
+                probabilities.append(logprob(item.raw, job.rivals, job.temperature))
     called = job.call is not None and end.reason == "stop"
     if job.call and not called:
         spoken = tools.opening(job.call) + spoken
@@ -186,7 +190,7 @@ class Stream:
     def token(self, index: int, token: Token) -> Json:
         self.tokens += 1
         rivals = self.job.rivals
-        found = {"content": [logprob(token.raw, rivals)]} if rivals is not None else None
+        found = {"content": [logprob(token.raw, rivals, self.job.temperature)]} if rivals is not None else None
         delta = {"reasoning": token.text} if token.thinking else {"content": token.text}
         return self.last(index, delta, token.end, found, [token_id(token.raw)] if self._numbered else None)
 
