@@ -27,6 +27,7 @@ LOOKS = {2: 0.016, 4: 0.006, 6: 0.012, 8: 0.036}
 MISS = sum(LOOKS.values())
 MOST_PAIRS = max(LOOKS)
 _TOO_MANY = 1000
+_FAR = 50.0        # ln: an interval that wide says nothing, and must not overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,11 @@ def looks(most: int = MOST_PAIRS) -> dict[int, float]:
 def compare(
     old: Sequence[float], new: Sequence[float], *, bound: float = 1.10, most: int = MOST_PAIRS
 ) -> Comparison:
-    """Judge paired figures of which larger is worse; an odd last pair waits for its partner.
+    """Judge paired figures of which larger is worse, as the test did: the first look that decides is the verdict.
 
     worse: the interval excludes 1 (or `bound`, where that is below 1) and the ratio is beyond `bound`; not worse: the
-    whole interval is below `bound`. Raises ValueError for figures that have no ratio.
+    whole interval is below `bound`. An odd last pair waits for its partner. Raises ValueError for figures that have no
+    ratio.
     """
     if len(old) != len(new):
         raise ValueError(f"pairs need equally many runs on both sides: got {len(old)} and {len(new)}")
@@ -76,22 +78,31 @@ def compare(
     if not all(math.isfinite(one) and one > 0 for one in figures):
         raise ValueError("ratios need positive, finite figures")
     plan = looks(most)
-    pairs = max((one for one in plan if one <= len(old)), default=0)
-    if not pairs:
-        return Comparison("inconclusive", 0, bound, needed=min(plan))
-    logs = [math.log(b / a) for a, b in zip(old[:pairs], new[:pairs], strict=True)]
-    mean, spread = fmean(logs), stdev(logs)
+    logs = [math.log(b) - math.log(a) for a, b in zip(old, new, strict=True)]
+    found = Comparison("inconclusive", 0, bound, needed=min(plan) - len(logs))
+    for pairs in plan:
+        if pairs <= len(logs) and not found.decided:
+            found = _look(logs[:pairs], bound, plan)
+    return found
+
+
+def _look(logs: Sequence[float], bound: float, plan: dict[int, float]) -> Comparison:
+    mean, spread, pairs = fmean(logs), stdev(logs), len(logs)
     half = _half(spread, pairs, plan[pairs])
-    low, high = math.exp(mean - half), math.exp(mean + half)
-    outcome = _outcome(math.exp(mean), low, high, bound)
-    needed = None if outcome != "inconclusive" else _needed(mean, spread, bound, pairs, plan)
-    return Comparison(outcome, pairs, bound, math.exp(mean), low, high, 0 if outcome != "inconclusive" else needed)
+    ratio, low, high = _exp(mean), _exp(mean - half), _exp(mean + half)
+    outcome = _outcome(ratio, low, high, bound)
+    needed = 0 if outcome != "inconclusive" else _needed(mean, spread, bound, pairs, plan)
+    return Comparison(outcome, pairs, bound, ratio, low, high, needed)
 
 
 def _outcome(ratio: float, low: float, high: float, bound: float) -> Outcome:
     if low > min(1.0, bound) and ratio > bound:
         return "worse"
     return "not worse" if high < bound else "inconclusive"
+
+
+def _exp(value: float) -> float:
+    return math.exp(max(-_FAR, min(_FAR, value)))
 
 
 def _half(spread: float, pairs: int, miss: float) -> float:

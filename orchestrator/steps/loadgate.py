@@ -1,39 +1,80 @@
-"""The load gate: levels of users on both sides, judged, and every sample kept beside the verdict."""
+"""The load gate: users on both sides, pairs of runs until the verdict stands, and every sample kept beside it."""
 
 from __future__ import annotations
 
+import math
+import time
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.checks import Verdict
-from orchestrator.checks.load import LoadThresholds, judge_load, run_load
-from orchestrator.checks.loadplan import LoadPlan, closed_levels
+from orchestrator.checks.load import LoadResults, LoadThresholds, judge_load, run_load
+from orchestrator.checks.loadjudge import wants_pairs
+from orchestrator.checks.loadlengths import lengths_of
+from orchestrator.checks.loadplan import JUDGING_N, LoadPlan
+from orchestrator.checks.loadshape import Level
 from orchestrator.events import Kind
+from orchestrator.facts import Facts
+from orchestrator.spec import Spec
 from orchestrator.state import Event, RouteState
 from orchestrator.steps.verify import Gate
 
+_BLOCK = 2      # pairs: A B B A
+_SHOWING_N = 10     # requests: enough for a median with an interval
+
 
 class LoadGate(Gate):
-    """Levels of closed-loop users on both sides: latency, throughput, errors."""
+    """Levels of closed-loop users on both sides: latency, throughput, errors, objectives."""
 
     check = "load"
     event = Event.LOAD_PASSED
     before = RouteState.MATCHED
 
     def judge(self) -> Verdict:
+        about = judging_level(self.context.spec, self.target, self.context.facts)
+        terms = thresholds(self.context.spec, about["users"])
+        ends = time.monotonic() + self.context.spec.load.budget
+        results = self._others(about)
+        verdict = judge_load(results, terms)
+        for pairs in range(0, self.context.spec.load.pairs - 1, _BLOCK):
+            left = ends - time.monotonic()
+            if left <= 0:
+                self.context.say(f"check-load {self.target}", "no further runs: load.budget is over", Kind.WARN)
+                break
+            results = results.and_then(self._block(about, pairs, left))
+            verdict = judge_load(results, terms)
+            if not wants_pairs(verdict.evidence):
+                break
+        self.raw = results.lines(terms)
+        return verdict
+
+    def _others(self, about: dict[str, Any]) -> LoadResults:
+        """The levels that do not judge: one run on each side."""
         load = self.context.spec.load
-        plan = LoadPlan(
-            sides=(self._side("ollama"), self._side("vllm")),
-            model=self.target,
-            levels=closed_levels(load.users, load.requests_per_user),
-            max_tokens=load.max_tokens,
-            timeout_s=load.timeout,
-        )
-        thresholds = LoadThresholds(
-            latency_factor=load.latency_factor, throughput_factor=load.throughput_factor, error_rate=load.error_rate
-        )
-        results = run_load(plan, self._progress)
-        self.raw = results.lines()
-        return judge_load(results, thresholds)
+        levels = [Level(users, max(users * load.requests_per_user, _SHOWING_N)) for users in set(load.users)]
+        if about["peak"] and about["peak"] not in load.users:
+            levels.append(Level(about["peak"], max(about["peak"], _SHOWING_N)))
+        levels = sorted((one for one in levels if one.users != about["users"]), key=lambda one: one.users)
+        plan = replace(self._plan(), levels=tuple(levels), budget_s=load.budget)
+        results = run_load(plan, self._progress) if levels else LoadResults(plan)
+        return replace(results, about=about)
+
+    def _block(self, about: dict[str, Any], pairs: int, left: float) -> LoadResults:
+        load = self.context.spec.load
+        level = Level(about["users"], max(about["users"] * load.requests_per_user, JUDGING_N))
+        # Prompts that no earlier block has sent: a prefix cache would know those.
+        plan = replace(self._plan(), levels=(level,), repeats=_BLOCK, seed=1 + pairs, budget_s=left)
+        return run_load(plan, self._progress)
+
+    def _plan(self) -> LoadPlan:
+        spec, facts = self.context.spec, self.context.facts
+        replicas = spec.replicas(self._engine() or "")
+        return LoadPlan(
+            sides=(self._side("ollama"), self._side("vllm")), model=self.target, levels=(),
+            max_tokens=spec.load.max_tokens, timeout_s=spec.load.timeout,
+            lengths=lengths_of(spec.load, facts.traffic if facts else None), unique=spec.load.unique_prompts,
+            slo=spec.load.slo.in_ms() if spec.load.slo else None, replicas=replicas if len(replicas) > 1 else (),
+        )  # fmt: skip
 
     def _progress(self, seen: dict[str, Any]) -> None:
         level = f"{seen['users']} users on {seen['side']}"
@@ -41,3 +82,27 @@ class LoadGate(Gate):
             f"check-load {self.target}", f"{level}: {seen['done']} of {seen['of']}", Kind.WAIT, reason=level
         )
         self.context.stop.check()
+
+
+def thresholds(spec: Spec, users: int) -> LoadThresholds:
+    """Return the terms of the stack file; `users`: the level that judges."""
+    load = spec.load
+    return LoadThresholds(
+        latency_factor=load.latency_factor, throughput_factor=load.throughput_factor, error_rate=load.error_rate,
+        slo_share=load.slo_share, users=users, most_pairs=load.pairs,
+    )  # fmt: skip
+
+
+def judging_level(spec: Spec, model: str, facts: Facts | None) -> dict[str, Any]:
+    """Return {users, peak, origin, limit}: the level that judges, and why.
+
+    The peak of the evidence, else the highest of load.users; at most what vLLM takes at once, since beyond that it
+    queues by design. peak: None where nothing was measured; limit: max_num_seqs of all replicas.
+    """
+    traffic = facts.traffic if facts else None
+    seen = traffic.concurrency.peak if traffic else None
+    peak = min(math.ceil(seen), 10_000) if seen is not None and math.isfinite(seen) and seen >= 1 else None
+    engine = spec.engines[spec.routes[model].engine or ""]
+    limit = engine.max_num_seqs * engine.replicas
+    origin = "load.users" if peak is None else "stated" if traffic and traffic.source == "stated" else "measured"
+    return {"users": min(peak or max(spec.load.users), limit), "peak": peak, "origin": origin, "limit": limit}
