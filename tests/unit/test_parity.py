@@ -96,6 +96,16 @@ def test_similarity_is_reported_and_not_judged_without_a_threshold():
     assert verdict.evidence["similarity_mean"] < 0.6
 
 
+def test_a_stream_that_was_joined_once_is_a_note():
+    whole, joined = Record(**LONG), Record(**LONG | {"increments": 1, "arrivals": 1})
+    pairs = [Pair(str(n), "stream", whole, joined if n == 0 else whole) for n in range(4)]
+    verdict = judge_parity(pairs, Terms("m:1"))
+    assert verdict.result == "pass"
+    assert [(f["prompt"], f["what"], f["level"]) for f in verdict.evidence["findings"]] == [("0", "streaming", "note")]
+    assert judge_parity(pairs[:2], Terms("m:1")).result == "pass"
+    assert judge_parity(pairs[:1], Terms("m:1")).result == "fail"
+
+
 def test_merged_short_streams_are_not_called_buffered():
     short = GOOD | {"output_tokens": 3, "increments": 3, "arrivals": 1}
     assert judge(mode="stream", base=short).result == "pass"
