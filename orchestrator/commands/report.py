@@ -30,13 +30,15 @@ def report(console: Console, common: Common, *, out: str | None = None) -> int:
     material = source.read(space, spec, journal)
     folder = Path(out) if out else material.folder
     raw = write.keep_raw(material, folder)
-    data = build.build(material, raw, space.spec_path.read_text(encoding="utf-8"), time.time())
+    data = build.build(material, raw.described, raw.files, space.spec_path.read_text(encoding="utf-8"), time.time())
     data = json.loads(json.dumps(data))     # as `verify` will read it
     texts = {DATA: json.dumps(data, ensure_ascii=False, indent=1) + "\n", checking.PAGE: page(data)}
     files = [str(near(path)) for path in write.put_texts(folder, texts)]
-    told = f"{summary(data)}\nwrote {' and '.join(files)}"
+    left = [f"{name} holds what callers asked and was not copied: verify it there, with --raw {near(material.folder)}"
+            for name in raw.kept_back]  # fmt: skip
+    told = "\n".join([summary(data), f"wrote {' and '.join(files)}", *left])
     console.answer(told, {"files": files, "headline": data["headline"], "routes": data["routes"],
-                          "missing": data["missing"]})  # fmt: skip
+                          "missing": data["missing"], "kept_back": raw.kept_back})  # fmt: skip
     return ExitCode.DONE
 
 

@@ -1,81 +1,140 @@
-"""The part on answers: what both sides said to the same prompts, and what was found in it."""
+"""The part on answers: what both sides said to the same prompts, and what was found in it.
+
+Only prompts of suites are shown. What callers really asked (captured traffic) is counted, never repeated.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.checks.answers.checked import is_checked, unmet
+from orchestrator.checks.answers.judge import gather
+from orchestrator.checks.answers.record import Reply
+from orchestrator.checks.answers.terms import Asked
+from orchestrator.checks.answers.traffic import TRAFFIC
 from orchestrator.report.figures import percent, shown
 
-_LONGEST = 4000     # characters of one answer
+_LONGEST = 1500     # characters of one answer
+_QUESTION = 600
+_MOST = 120         # prompts shown, those that differ first
+_ORDER = {"fail": 0, "note": 1, "gain": 2, "": 3}
+Files = Mapping[str, Sequence[dict[str, Any]]]
 
 
-def answers(verdicts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one object per parity or vectors verdict: result, findings, prompts with both answers."""
-    return [_parity(one) for one in verdicts if one["check"] == "parity"] + [
-        _vectors(one) for one in verdicts if one["check"] == "vectors"
+def answers(verdicts: Iterable[dict[str, Any]], files: Files) -> list[dict[str, Any]]:
+    """Return one object per parity or vectors verdict. `files`: raw lines by file, where they can be read."""
+    listed = list(verdicts)
+    return [_parity(one, files) for one in listed if one["check"] == "parity"] + [
+        _vectors(one) for one in listed if one["check"] == "vectors"
     ]
 
 
-def _parity(verdict: dict[str, Any]) -> dict[str, Any]:
-    evidence = verdict["evidence"]
+def captured(lines: Iterable[dict[str, Any]]) -> bool:
+    """Whether raw lines hold what callers really asked."""
+    return any(line.get("kind") == "case" and line.get("group") == TRAFFIC for line in lines)
+
+
+def _parity(verdict: dict[str, Any], files: Files) -> dict[str, Any]:
+    evidence, raw = verdict["evidence"], verdict["raw"]
     found = [one for one in evidence.get("findings", ()) if isinstance(one, dict)]
-    prompts = _prompts(evidence.get("pairs", ()), found)
+    asked = gather(files.get(raw["file"], ())) if raw else []
+    own = [one for one in asked if one.case.group != TRAFFIC and one.both]
+    alike = evidence.get("alike") or {}
+    rows = _pairs(evidence.get("pairs", ()), found) + [_case(one, alike.get(one.case.id) or {}) for one in own]
+    rows.sort(key=lambda row: (_ORDER[row["level"]], row["same"]))
+    differ = [row for row in rows if not row["same"] or row["level"]]
+    same = [row for row in rows if row["same"] and not row["level"]]
     return {
         "kind": "parity", "target": verdict["target"], "result": verdict["result"], "summary": verdict["summary"],
-        "alike_percent": percent(evidence.get("similarity_mean")), "prompts": prompts,
-        "count": len(prompts), "same": sum(one["same"] for one in prompts),
-        "failed": sum(one["level"] == "fail" for one in prompts),
+        "alike_percent": percent(evidence.get("similarity_mean")),
+        "count": len(rows), "same": sum(row["same"] for row in rows),
+        "failed": sum(row["level"] == "fail" for row in rows),
+        "captured": len(asked) - len(own), "differ": differ[:_MOST], "alike": same[:_MOST],
+        "left": max(0, len(differ) - _MOST) + max(0, len(same) - _MOST),
+        "groups": [{"name": one["name"], "result": one["result"], "summary": one["summary"]}
+                   for one in evidence.get("groups", ())],
         "general": [one.get("detail", "") for one in found if one.get("prompt") == "*"],
-        "skipped": _skipped(evidence),
+        "notes": [*map(str, evidence.get("notes", ())), *map(str, (evidence.get("sampling") or {}).get("notes", ()))],
+        "skipped": skipped(evidence),
     }  # fmt: skip
 
 
-def _prompts(pairs: Iterable[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the prompts, those with findings first; plain and streaming are one where their texts are the same."""
+def _pairs(pairs: Iterable[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the smoke prompts; plain and streaming are one row where their texts are the same."""
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for pair in pairs:
         old, new = pair["ollama"], pair["vllm"]
         key = (pair["prompt"], old.get("text", ""), new.get("text", ""))
         row = rows.setdefault(key, {
-            "prompt": pair["prompt"], "modes": [], "ollama": _side(old), "vllm": _side(new),
-            "same": old.get("text") == new.get("text"), "alike_percent": percent(pair.get("similarity")),
-            "level": "", "findings": [],
+            "prompt": pair["prompt"], "about": [], "question": "", "ollama": _said(old), "vllm": _said(new),
+            "same": old.get("text") == new.get("text"), "level": "", "findings": [],
         })  # fmt: skip
-        row["modes"].append(pair.get("mode", ""))
+        row["about"].append(pair.get("mode", ""))
         for one in found:
             if one.get("prompt") == pair["prompt"] and one.get("mode") == pair.get("mode"):
                 text = f"{one.get('what', '')}: {one.get('detail', '')}"
                 row["findings"] += [] if text in row["findings"] else [text]
                 row["level"] = "fail" if "fail" in (row["level"], one.get("level")) else "note"
-    order = {"fail": 0, "note": 1, "": 2}
-    return sorted(rows.values(), key=lambda row: (order[row["level"]], row["same"]))
+    return list(rows.values())
 
 
-def _side(record: dict[str, Any]) -> dict[str, Any]:
-    text = str(record.get("text", ""))
-    cut = len(text) > _LONGEST
-    return {"text": text[:_LONGEST] + (" …" if cut else ""), "status": record.get("status"),
+def _said(record: dict[str, Any]) -> dict[str, Any]:
+    return {"text": _cut(str(record.get("text", "")), _LONGEST),
             "ending": record.get("finish_reason") or record.get("ending") or "",
-            "prompt_tokens": record.get("prompt_tokens"), "output_tokens": record.get("output_tokens")}  # fmt: skip
+            "tokens": record.get("output_tokens"), "times": 1}  # fmt: skip
+
+
+def _case(asked: Asked, alike: dict[str, Any]) -> dict[str, Any]:
+    old, new = asked.old[0], asked.new[0]
+    level, findings = _judged(asked) if is_checked(asked) else ("", [])
+    same = (old.text, old.tool_calls) == (new.text, new.tool_calls)
+    return {
+        "prompt": asked.case.id, "about": [asked.case.group, asked.case.origin], "question": _question(asked),
+        "ollama": _reply(old, len(asked.old)), "vllm": _reply(new, len(asked.new)),
+        "same": same, "level": level, "findings": findings, "alike_percent": percent(alike.get("between")),
+    }  # fmt: skip
+
+
+def _judged(asked: Asked) -> tuple[str, list[str]]:
+    """Return a level and why, from how often each side's answers hold what was asked of them."""
+    wrong = {name: [why for why in (unmet(asked, reply) for reply in side) if why]
+             for name, side in (("Ollama", asked.old), ("vLLM", asked.new))}  # fmt: skip
+    told = [f"{name}: {wrong[name][0]} ({len(wrong[name])} of {len(side)} answers)"
+            for name, side in (("Ollama", asked.old), ("vLLM", asked.new)) if wrong[name]]  # fmt: skip
+    old, new = len(wrong["Ollama"]) / len(asked.old), len(wrong["vLLM"]) / len(asked.new)
+    return ("fail" if new > old else "gain" if new < old else "note" if told else ""), told
+
+
+def _reply(reply: Reply, times: int) -> dict[str, Any]:
+    calls = [f"{one.get('name')}({one.get('arguments')})" for one in reply.tool_calls]
+    text = reply.text or "\n".join(calls) or reply.error or ""
+    return {"text": _cut(text, _LONGEST), "ending": reply.finish_reason or reply.ending, "tokens": reply.output_tokens,
+            "times": times}  # fmt: skip
+
+
+def _question(asked: Asked) -> str:
+    said = [one.get("content") for one in asked.case.messages if one.get("role") in ("user", "tool")]
+    return _cut(next((text for text in reversed(said) if isinstance(text, str)), ""), _QUESTION)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]} […]"
 
 
 def _vectors(verdict: dict[str, Any]) -> dict[str, Any]:
     evidence = verdict["evidence"]
     pairs = [
-        {"input": str(one.get("input", ""))[:_LONGEST], "dimensions": one.get("dimensions"),
-         "cosine": _cosine(one.get("cosine"))}
+        {"input": _cut(str(one.get("input", "")), _QUESTION), "dimensions": list(one.get("dimensions") or (None, None)),
+         "cosine": round(one["cosine"], 5) if isinstance(one.get("cosine"), int | float) else None}
         for one in evidence.get("pairs", ())
     ]  # fmt: skip
     return {"kind": "vectors", "target": verdict["target"], "result": verdict["result"],
             "summary": verdict["summary"], "least": shown(evidence.get("least")), "pairs": pairs,
-            "skipped": _skipped(evidence)}  # fmt: skip
+            "skipped": skipped(evidence)}  # fmt: skip
 
 
-def _cosine(value: Any) -> float | None:
-    return round(value, 5) if isinstance(value, int | float) else None
-
-
-def _skipped(evidence: dict[str, Any]) -> list[dict[str, str]]:
+def skipped(evidence: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the groups of a check that were left out by `up --skip`, with the reasons given."""
     found = evidence.get("skipped")
     return [{"group": str(key), "reason": str(why)} for key, why in found.items()] if isinstance(found, dict) else []

@@ -7,10 +7,11 @@ from typing import Any
 
 from orchestrator import __version__
 from orchestrator.report import ground, headline, story
-from orchestrator.report.answers import answers
+from orchestrator.report.answers import Files, answers
 from orchestrator.report.curves import loads
 from orchestrator.report.figures import moment
 from orchestrator.report.source import Kept, Material
+from orchestrator.report.surface import surfaces
 
 SCHEMA = 1
 KIND = "migrate report"
@@ -18,19 +19,25 @@ MISSING = {
     "decision": ("No plan was made yet.", "migrate plan"),
     "memory": ("No GPU was planned for, so there is nothing to divide.", "migrate plan"),
     "answers": ("The answers of both sides were not compared yet.", "migrate up"),
+    "surfaces": ("Contract and prompts of both sides were not compared yet.", "migrate up"),
     "loads": ("No load test was run yet.", "migrate up"),
     "live": ("No live traffic was shifted yet.", "migrate cutover"),
     "timeline": ("Nothing has happened yet.", "migrate up"),
 }
 
 
-def build(material: Material, raw: Sequence[dict[str, Any]], spec_text: str, made_at: float) -> dict[str, Any]:
-    """Return the report. `raw`: {file, sha256, lines, bytes} of every file that goes with it; `made_at` in seconds."""
+def build(
+    material: Material, raw: Sequence[dict[str, Any]], files: Files, spec_text: str, made_at: float
+) -> dict[str, Any]:
+    """Return the report; `made_at` in seconds.
+
+    `raw`: {file, lines, bytes, sha256} of every raw file; `files`: the lines of those that are shown.
+    """
     verdicts = [*map(_kept, material.verdicts), *story.shifts(material.journal)]
     routes = {model: route.engine for model, route in material.spec.routes.items()}
     report: dict[str, Any] = {
         "schema": SCHEMA, "kind": KIND, "stack": material.spec.name, "made_at": moment(made_at), "tool": __version__,
-        **parts(routes, verdicts, material.journal),
+        **parts(routes, verdicts, material.journal, files),
         "traffic": ground.traffic(material.facts) if material.facts else None,
         "memory": ground.memory(material.spec, material.facts),
         "versions": ground.versions(material.spec, material.facts, material.journal, spec_text),
@@ -43,15 +50,16 @@ def build(material: Material, raw: Sequence[dict[str, Any]], spec_text: str, mad
 
 
 def parts(
-    routes: headline.Routes, verdicts: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]
+    routes: headline.Routes, verdicts: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]], files: Files
 ) -> dict[str, Any]:
-    """Return the parts that follow from verdicts and journal alone: `verify` makes them again."""
+    """Return the parts that follow from verdicts, journal and raw lines alone: `verify` makes them again."""
     states = headline.standing(routes, journal)
     measured = loads(verdicts)
     return {
         "headline": headline.headline(routes, states, verdicts),
         "routes": headline.standings(routes, states, journal, verdicts),
-        "decision": ground.decision(journal), "answers": answers(verdicts), "loads": measured,
+        "decision": ground.decision(journal), "answers": answers(verdicts, files),
+        "surfaces": surfaces(verdicts), "loads": measured,
         "live": story.live(verdicts), "weights": story.weights(journal), "timeline": story.timeline(journal),
         "cited": ground.quoted(measured),
     }  # fmt: skip

@@ -55,10 +55,9 @@ def check(report: dict[str, Any], raw: Path, html: Path | None = None) -> Checke
     found = Checked()
     try:
         files = _files(report, raw, found)
-        journal = files.get(JOURNAL)
         verdicts = [_again(number, one, files, found) for number, one in enumerate(report["verdicts"])]
-        if journal is not None:
-            _parts(report, verdicts, journal, found)
+        if JOURNAL in files:
+            _parts(report, verdicts, files, found)
         if html and html.exists() and report["tool"] == __version__ and html.read_text("utf-8") != page(report):
             found.problems.append(f"{html.name} is not the page of this report.json")
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, OSError, MigrateError) as error:
@@ -139,13 +138,14 @@ def _bare(evidence: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parts(
-    report: dict[str, Any], verdicts: list[dict[str, Any]], journal: list[dict[str, Any]], found: Checked
+    report: dict[str, Any], verdicts: list[dict[str, Any]], files: dict[str, list[dict[str, Any]]], found: Checked
 ) -> None:
     """Make the page's parts again, and the steps of the cutover as the journal has them."""
+    journal = files[JOURNAL]
     told = [one for one in report["verdicts"] if one["check"] == "shift"]
     _tell("journal: ", list(compare(told, story.shifts(journal), "/verdicts")), found)
     routes = {one["model"]: one["engine"] for one in report["routes"]}
-    for name, value in parts(routes, verdicts, journal).items():
+    for name, value in parts(routes, verdicts, journal, files).items():
         if name != "cited" or report["tool"] == __version__:
             _tell("", list(compare(report[name], json.loads(json.dumps(value)), step("", name))), found)
 

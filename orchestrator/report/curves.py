@@ -59,10 +59,10 @@ def figures(side: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chart(levels: Sequence[dict[str, Any]], title: str, where: str, unit: str) -> dict[str, Any] | None:
-    """Return a chart's series and scales; None where no side has a figure."""
+    """Return a chart's series and scales; None where there are figures of less than two levels."""
     curves = {side: _points(levels, side, where) for side in SIDES}
     points = [point for one in curves.values() for point in one]
-    if not points:
+    if len({point["x"] for point in points}) < 2:
         return None
     tops = [max(filter(None, (point["y"], point["high"]))) for point in points if point["y"] > 0]
     lows = [min(filter(None, (point["y"], point["low"]))) for point in points if point["y"] > 0]

@@ -88,10 +88,10 @@ def quoted(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
          "ours": _ours(one.what, one.ollama + one.vllm, loads)}
         for one in known.figures
     ]  # fmt: skip
-    rows.sort(key=lambda row: row["ours"] is None)
     sources = [{"id": one.id, "title": one.title, "date": one.date, "hardware": one.hardware}
                for one in known.sources.values()]  # fmt: skip
-    return {"figures": rows, "sources": sources}
+    return {"beside": [row for row in rows if row["ours"]], "alone": [row for row in rows if not row["ours"]],
+            "sources": sources}  # fmt: skip
 
 
 def _ours(what: str, values: str, loads: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -111,6 +111,8 @@ def _ours(what: str, values: str, loads: Sequence[dict[str, Any]]) -> dict[str, 
     elif "first response" in what:
         pair, unit = tuple(level[side]["ttft"]["p50"]["value"] for side in ("ollama", "vllm")), "ms, median"
     else:
+        return None
+    if pair[0] is None and pair[1] is None:
         return None
     return {"users": level["users"], "unit": unit, "ollama": pair[0], "vllm": pair[1]}
 

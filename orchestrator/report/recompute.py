@@ -13,6 +13,8 @@ from orchestrator.spec import Thresholds
 Recompute = Callable[[Iterable[dict[str, Any]]], Verdict]
 # Where each check judges.
 MODULES = {
+    "contract": "orchestrator.checks.contract",
+    "rendering": "orchestrator.checks.rendering",
     "load": "orchestrator.checks.load",
     "parity": "orchestrator.checks.parity",
     "vectors": "orchestrator.checks.vectors",

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.report.figures import moment, shown
 
 _SIDES = ("ollama", "vllm")
+_SUBJECTS = {"plan": "plan", "weights": "traffic on vLLM", "warn": "note", "run": "command"}
 
 
 def shifts(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -58,19 +59,26 @@ def weights(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def timeline(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what is worth telling, oldest first: steps that ended, verdicts, weights, warnings."""
     found = []
-    for line in journal:
+    for line in sorted(journal, key=lambda one: float(one["at"])):
         text = _text(line)
         if text is not None:
-            result = line["text"] if line["kind"] in ("verdict", "outcome") else ""
-            found.append({"at": moment(line["at"]), "kind": line["kind"], "subject": line["subject"], "text": text,
+            result = line["text"] if line["kind"] in ("verdict", "outcome") else _ended(line)
+            subject = _SUBJECTS.get(line["kind"], line["subject"])
+            found.append({"at": moment(line["at"]), "kind": line["kind"], "subject": subject, "text": text,
                           "result": result, "seconds": shown(line["data"].get("seconds"))})  # fmt: skip
     return found
 
 
+def _ended(line: dict[str, Any]) -> str:
+    return "failed" if line["kind"] == "run" and line["data"]["code"] not in (None, 0) else ""
+
+
 def _text(line: dict[str, Any]) -> str | None:
     kind, data = line["kind"], line["data"]
+    if kind == "run":
+        return f"migrate {line['subject']}: {line['text'] or 'under way'}"
     if kind == "plan":
-        return f"planned; verdict: {data.get('verdict', 'unknown')}"
+        return f"verdict: {data.get('verdict', 'unknown')}"
     if kind == "outcome":
         return str(data.get("error") or data.get("text") or line["text"])
     if kind == "verdict":

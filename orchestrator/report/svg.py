@@ -12,7 +12,7 @@ from orchestrator.report.figures import step
 
 _NAMES = {"ollama": "Ollama", "vllm": "vLLM"}
 _WIDTH, _HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 4, 12, 36
 _Scale = Callable[[float], float]
 
 
@@ -28,7 +28,7 @@ def chart(data: dict[str, Any], pointer: str) -> Markup:
 
 def _across(marks: Sequence[float]) -> _Scale:
     first, last = math.log(min(marks)), math.log(max(marks))
-    width = _WIDTH - _LEFT - _RIGHT - 34        # room for the figure at the end of a curve
+    width = _WIDTH - _LEFT - _RIGHT - 56        # room for the figure at the end of a curve
     return lambda value: _LEFT + 8 + (width * (math.log(value) - first) / (last - first) if last > first else width / 2)
 
 
@@ -105,7 +105,7 @@ def bar(gpu: dict[str, Any], pointer: str) -> Markup:
         width = 720 * part["gib"] / total
         parts.append(Markup('<rect class="m-{}" x="{:.1f}" y="0" width="{:.1f}" height="34"/>').format(
             part["kind"], left, max(width, 1.0)))  # fmt: skip
-        if width > 44:
+        if width > 80:      # wide enough also where a small screen makes the letters larger
             parts.append(_label(left + width / 2, 22, part["gib"], step(pointer, "parts", at, "gib"), "middle",
                                 f"on-{part['kind']}"))  # fmt: skip
         left += width
@@ -116,28 +116,28 @@ def bar(gpu: dict[str, Any], pointer: str) -> Markup:
 def steps(route: dict[str, Any], pointer: str) -> Markup:
     """Return a route's share on vLLM over time as stairs."""
     points, end = route["points"], max(int(route["until_s"]), 1)
-    width, height = 660, 96
+    left, width, height = 80, 630, 96
 
     def across(seconds: float) -> float:
-        return 40 + width * seconds / end
+        return left + width * seconds / end
 
     def up(weight: float) -> float:
         return 14 + height * (1 - weight / 100)
 
-    path, drawn, labels = f"M40,{up(0):.1f}", [], -99.0
+    path, drawn, labels = f"M{left},{up(0):.1f}", [], -99.0
     for at, point in enumerate(points):
         x = across(point["s"])
         path += f" H{x:.1f} V{up(point['weight']):.1f}"
-        if x - labels >= 30:
+        if x - labels >= 60:
             drawn.append(_label(x + 4, up(point["weight"]) - 5, point["weight"], step(pointer, "points", at, "weight"),
                                 "start", "end vllm"))  # fmt: skip
             labels = x
     path += f" H{across(end):.1f}"
-    area = f"{path} V{up(0):.1f} H40 Z"
-    frame = Markup('<line class="grid" x1="40" x2="700" y1="{0:.1f}" y2="{0:.1f}"/>'
-                   '<line class="grid" x1="40" x2="700" y1="{1:.1f}" y2="{1:.1f}"/>'
-                   '<text class="axis" x="34" y="{2:.1f}" text-anchor="end">0 %</text>'
-                   '<text class="axis" x="34" y="{3:.1f}" text-anchor="end">100 %</text>').format(
+    area = f"{path} V{up(0):.1f} H{left} Z"
+    frame = Markup('<line class="grid" x1="80" x2="710" y1="{0:.1f}" y2="{0:.1f}"/>'
+                   '<line class="grid" x1="80" x2="710" y1="{1:.1f}" y2="{1:.1f}"/>'
+                   '<text class="axis" x="72" y="{2:.1f}" text-anchor="end">0 %</text>'
+                   '<text class="axis" x="72" y="{3:.1f}" text-anchor="end">100 %</text>').format(
         up(0), up(100), up(0) + 4, up(100) + 4)  # fmt: skip
     shape = Markup('<g class="vllm"><path class="area" d="{}"/><path class="stairs" d="{}"/></g>').format(area, path)
     label = f"Share of new requests of {route['model']} on vLLM over time, in percent"

@@ -16,7 +16,7 @@ def summary(report: dict[str, Any]) -> str:
     head = report["headline"]
     lines = [*_wrap(f"Report on the stack {report['stack']}, {report['made_at']} UTC"), ""]
     lines += _wrap(f"{_MARKS[head['result']]} {head['text']}", "  ")
-    for part in (_routes, _decision, _answers, _loads, _live, _missing):
+    for part in (_routes, _decision, _surfaces, _answers, _loads, _live, _missing):
         lines += part(report)
     lines += ["", *_wrap(f"next: {head['next']}")]
     return "\n".join(lines)
@@ -39,14 +39,25 @@ def _decision(report: dict[str, Any]) -> Iterator[str]:
             yield from _wrap(f"  [{one['evidence']}] {one['text']}", "    ")
 
 
+def _surfaces(report: dict[str, Any]) -> Iterator[str]:
+    for one in report["surfaces"]:
+        yield from _heading(f"{one['check'].capitalize()} of {one['target']}")
+        yield from _wrap(f"  {one['same']} of {one['count']} the same on both sides", "  ")
+        for row in one["rows"]:
+            if row["word"] in ("differs", "fail", "no answer", "warn"):
+                yield from _wrap(f"  ! {row['what']} ({row['group']}): {row['why']}", "    ")
+
+
 def _answers(report: dict[str, Any]) -> Iterator[str]:
     for one in report["answers"]:
         if one["kind"] != "parity":
             continue
         yield from _heading(f"Answers of {one['target']}")
         yield from _wrap(f"  {one['count']} compared, {one['same']} word for word the same, "
-                         f"{one['failed']} against the rules", "  ")  # fmt: skip
-        for prompt in one["prompts"]:
+                         f"{one['failed']} worse on vLLM", "  ")  # fmt: skip
+        for group in one["groups"]:
+            yield from _wrap(f"  {_MARKS.get(group['result'], '-')} {group['name']:<12} {group['summary']}", " " * 17)
+        for prompt in one["differ"]:
             if prompt["level"] == "fail":
                 for text in prompt["findings"]:
                     yield from _wrap(f"  ! {prompt['prompt']}: {text}", "    ")

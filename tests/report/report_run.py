@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from orchestrator.checks import Side, Verdict
-from orchestrator.checks.load import LoadResults, judge_load
-from orchestrator.checks.loadplan import Level, LoadPlan, closed_levels
-from orchestrator.checks.parity import judge_parity
-from orchestrator.checks.parity_rules import Pair, Record, Terms
+from orchestrator.checks import Side, Verdict, load, parity, rendering
+from orchestrator.checks.answers.case import Case
+from orchestrator.checks.answers.record import Reply
+from orchestrator.checks.answers.terms import Terms
+from orchestrator.checks.answers.traffic import TRAFFIC
+from orchestrator.checks.load import LoadResults
+from orchestrator.checks.loadplan import LoadPlan, closed_levels
+from orchestrator.checks.loadshape import Level
+from orchestrator.checks.parity_rules import Pair, Record
+from orchestrator.checks.parity_rules import Terms as SmokeTerms
 from orchestrator.checks.prompts import load_prompts
 from orchestrator.decide.canary import judge
 from orchestrator.facts import Facts, Gpu, Model, OllamaContainer, OllamaFacts, Spread, Traffic
@@ -29,6 +34,7 @@ from orchestrator.workspace import Workspace
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "llama3.1:8b"
 GIB = 2**30
+SIDES = ("ollama", "vllm")
 STAGES = ("plan", "up", "cutover", "done", "rollback")
 SECRET = "sk-live-4f1d9c0b7a6e"         # planted, so that a test can look for it
 LIVE = "what the caller Mr Doe asked at noon"
@@ -47,8 +53,13 @@ class Clock:
         self.at += seconds
 
 
-def make_run(folder: Path, *, stage: str = "done", seed: int = 1, users: tuple[int, ...] = (1, 2, 5, 10, 20)) -> Path:
-    """Make the stack `folder` as it would lie there after `stage`, one of STAGES; returns it."""
+def make_run(
+    folder: Path, *, stage: str = "done", seed: int = 1, users: tuple[int, ...] = (1, 2, 5, 10, 20), captured: bool = False
+) -> Path:
+    """Make the stack `folder` as it would lie there after `stage`, one of STAGES; returns it.
+
+    `captured`: what callers asked was a suite, too.
+    """
     text = (ROOT / "stacks" / "llama3-1-8b-24gb" / "migrate.yaml").read_text(encoding="utf-8")
     folder.mkdir(parents=True)
     text = text.replace("name: llama3-1-8b-24gb", f"name: {folder.name}")
@@ -63,7 +74,7 @@ def make_run(folder: Path, *, stage: str = "done", seed: int = 1, users: tuple[i
         journal = Journal(space.state_dir)
         journal.known({MODEL: True}, tuple(spec.engines))
         try:
-            _Story(folder, spec, journal, clock, random.Random(seed), users).until(stage)
+            _Story(folder, spec, journal, clock, random.Random(seed), users, captured).until(stage)
         finally:
             journal.close()
     return folder
@@ -71,10 +82,11 @@ def make_run(folder: Path, *, stage: str = "done", seed: int = 1, users: tuple[i
 
 class _Story:
     def __init__(
-        self, folder: Path, spec: Spec, journal: Journal, clock: Clock, dice: random.Random, users: tuple[int, ...]
+        self, folder: Path, spec: Spec, journal: Journal, clock: Clock, dice: random.Random, users: tuple[int, ...],
+        captured: bool,
     ) -> None:
-        self.folder, self.spec, self.journal, self.clock, self.dice, self.users = (
-            folder, spec, journal, clock, dice, users)  # fmt: skip
+        self.folder, self.spec, self.journal, self.clock = folder, spec, journal, clock
+        self.dice, self.users, self.captured = dice, users, captured
 
     def until(self, stage: str) -> None:
         self._plan()
@@ -116,13 +128,14 @@ class _Story:
             "answer": {"choices": [{"index": 0}], "usage": {"completion_tokens": 1}},
         })  # fmt: skip
         self._gate(health, None, 4, Event.HEALTH_PASSED)
-        parity = self._parity()
-        self._gate(parity, None, 38, Event.PARITY_PASSED)
-        results = LoadResults(*self._load())
-        self._gate(judge_load(results), results.lines(), 260, Event.LOAD_PASSED)
+        self._gate(self._contract(), None, 21)
+        for check, lines, seconds, event in (
+            (rendering, self._rendered(), 6, None), (parity, self._parity(), 38, Event.PARITY_PASSED), (load, self._load(), 260, Event.LOAD_PASSED),
+        ):  # fmt: skip
+            self._gate(check.recompute(lines), map(json.dumps, lines), seconds, event)
         self.journal.end("done", 0)
 
-    def _gate(self, verdict: Verdict, lines: Any, seconds: float, event: Event) -> None:
+    def _gate(self, verdict: Verdict, lines: Any, seconds: float, event: Event | None = None) -> None:
         report = self.folder / "report"
         report.mkdir(exist_ok=True)
         name = f"{verdict.check}-{verdict.target.replace(':', '-')}"
@@ -135,38 +148,88 @@ class _Story:
         self.journal.append("verdict", f"{verdict.check} {verdict.target}", verdict.result,
                             {"summary": verdict.summary, "evidence": f"report/{name}.json", "raw": plain,
                              "spec": "d"})  # fmt: skip
-        self.journal.move("route", MODEL, event)
+        if event:
+            self.journal.move("route", MODEL, event)
 
-    def _parity(self) -> Verdict:
-        answers = {"fact": ("Paris", "Paris."), "arithmetic": ("42", "42"), "unicode": ("Grüße, مرحبا, 🚀",) * 2,
-                   "system": ("Arr, welcome aboard, matey!", "Arr! Welcome aboard my ship, matey!"),
-                   "json": ('{"city": "Paris", "country": "France"}',) * 2}  # fmt: skip
-        pairs = []
+    def _contract(self) -> Verdict:
+        matrix = [
+            {"probe": f"probe-{n}", "group": ("stream", "tools", "json", "errors")[n % 4], "result": "same", "old": {},
+             "new": {}, "name": "", "why": ""}
+            for n in range(30)
+        ]  # fmt: skip
+        matrix[5] |= {"result": "tolerated", "why": "vLLM answers more than Ollama", "old": {"supported": False},
+                      "new": {"supported": True, "logprobs": 5}}  # fmt: skip
+        matrix[7] |= {"result": "unused", "name": "n ignored", "why": "n: Ollama 1, vLLM 2", "old": {"n": 1},
+                      "new": {"n": 2}}  # fmt: skip
+        groups = {name: {"result": "pass", "probes": 7} for name in ("stream", "tools", "json", "errors")}
+        return Verdict("contract", MODEL, "pass", "30 probes in 4 groups: 28 the same, 1 tolerated",
+                       {"groups": groups, "matrix": matrix, "used": {}})  # fmt: skip
+
+    def _rendered(self) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = [{"kind": "plan", "check": "rendering", "target": MODEL, "direct": True,
+                                        "sides": list(SIDES), "used": {}}]  # fmt: skip
+        for name in ("question", "system", "turns"):
+            said = {"user1": f"What about {name}?"}
+            text = f"<|start|>user<|end|>\n\n{said['user1']}<|eot|><|start|>assistant<|end|>\n\n"
+            lines.append({"kind": "conversation", "id": name, "said": said, "tools": []})
+            for side, shown in (("old", text), ("new", text.replace("\n\n", "\n", 1) if name == "turns" else text)):
+                lines.append({"kind": "rendering", "conversation": name, "way": "native", "side": side, "status": 200,
+                              "text": shown, "tokens": 21, "strings": [], "context": 16384, "why": ""})  # fmt: skip
+        return lines
+
+    def _parity(self) -> list[dict[str, Any]]:
+        """Smoke prompts, a suite with checkable answers asked twice, and a captured request."""
+        smoke = {"fact": ("Paris", "Paris."), "arithmetic": ("42", "42"), "unicode": ("Grüße, مرحبا, 안녕",) * 2,
+                 "system": ("Arr, welcome aboard, matey!", "Arr! Welcome aboard my ship, matey!"),
+                 "json": ('{"city": "Paris", "country": "France"}',) * 2}  # fmt: skip
+        lines: list[dict[str, Any]] = [{
+            "kind": "plan", "check": "parity", "target": MODEL, "smoke": asdict(SmokeTerms(MODEL)),
+            "terms": asdict(Terms()), "manner": {}, "sides": ["ollama", "vllm"], "notes": [],
+        }]  # fmt: skip
         for prompt in load_prompts():
             for mode in ("plain", "stream"):
-                old, new = answers.get(prompt.id, (f"An answer to {prompt.id} <b>& more</b>", f"An answer to {prompt.id}"))
-                pairs.append(Pair(prompt.id, mode, self._record(old), self._record(new), prompt.params))
-        return judge_parity(pairs, Terms(MODEL))
+                old, new = smoke.get(prompt.id, (f"An answer to {prompt.id} <b>& more</b>", f"An answer to {prompt.id}"))
+                tokens = self.dice.randint(12, 40)
+                pair = Pair(prompt.id, mode, self._record(old, tokens), self._record(new, tokens), prompt.params)
+                lines.append({"kind": "pair", **asdict(pair)})
+        for number in range(24):
+            one, other = self.dice.randint(10, 99), self.dice.randint(10, 99)
+            case = Case(f"sum-{number}", "arithmetic", ({"role": "user", "content": f"What is {one} + {other}?"},),
+                        asserts=({"type": "contains", "value": str(one + other)},), origin="suite.yaml")  # fmt: skip
+            old = f"{one} + {other} = {one + other}"
+            new = (old, old, f"{old}, of course.", f"{one} + {other} equals {one + other}.")[number % 4]
+            lines += self._asked(case, old, f"{one} + {other} = {one - other}" if number == 9 else new)
+        if not self.captured:
+            return lines
+        live = Case("traffic/r-1", TRAFFIC, ({"role": "user", "content": LIVE},), origin="shadow")
+        return lines + self._asked(live, f"To {LIVE}: yes", f"To {LIVE}: no")
 
-    def _record(self, text: str) -> Record:
-        return Record(200, "complete", text, "stop", MODEL, self.dice.randint(12, 40), max(1, len(text) // 4), 12, 9)
+    def _asked(self, case: Case, old: str, new: str) -> list[dict[str, Any]]:
+        return [{"kind": "case", **case.to_json()}] + [
+            {"kind": "answer", "case": case.id, "side": side, "run": run, **Reply(
+                200, text=text, finish_reason="stop", prompt_tokens=18, output_tokens=len(text) // 4).to_json()}
+            for run in range(2) for side, text in (("ollama", old), ("vllm", new))
+        ]  # fmt: skip
 
-    def _load(self) -> tuple[LoadPlan, list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-        sides = (Side("ollama", "http://127.0.0.1:11480/side/ollama", {"Authorization": f"Bearer {SECRET}"}),
-                 Side("vllm", "http://127.0.0.1:11480/side/vllm", {"Authorization": f"Bearer {SECRET}"}))  # fmt: skip
+    def _record(self, text: str, tokens: int) -> Record:
+        return Record(200, "complete", text, "stop", MODEL, tokens, max(1, len(text) // 4), 12, 9)
+
+    def _load(self) -> list[dict[str, Any]]:
+        sides = tuple(Side(side, f"http://127.0.0.1:11480/side/{side}", {"Authorization": f"Bearer {SECRET}"})
+                      for side in SIDES)  # fmt: skip
         plan = LoadPlan(sides, MODEL, closed_levels(self.users, 4))
         samples, runs = [], []
         for level in plan.levels:
-            for side in ("ollama", "vllm"):
-                place = {"side": side, "users": level.users, "level": level.label, "repeat": 0}
-                found = list(self._samples(side, level))
-                samples += [{**place, **one} for one in found]
-                wall = max(one["end_us"] for one in found) / 1e6
-                runs.append({**place, "planned": level.requests, "sent": level.requests, "loop_lag_p99_ms": 0.4,
-                             "cpu_share": 0.06, "wall_s": wall})  # fmt: skip
-        warmups = [{"side": side, "number": n, **self._sample(0, 400_000, 20_000)} for side in ("ollama", "vllm")
-                   for n in range(2)]  # fmt: skip
-        return plan, samples, runs, warmups
+            for repeat in range(4 if level is plan.levels[-1] else 1):      # the level that judges: in pairs
+                for side in SIDES if repeat % 2 else reversed(SIDES):
+                    place = {"side": side, "users": level.users, "level": level.label, "repeat": repeat}
+                    found = list(self._samples(side, level))
+                    samples += [{**place, **one} for one in found]
+                    wall = max(one["end_us"] for one in found) / 1e6
+                    runs.append({**place, "planned": level.requests, "sent": level.requests, "loop_lag_p99_ms": 0.4,
+                                 "cpu_share": 0.06, "wall_s": wall})  # fmt: skip
+        warmups = [{"side": side, "number": n, **self._sample(0, 400_000, 20_000)} for side in SIDES for n in range(2)]
+        return [json.loads(line) for line in LoadResults(plan, samples, runs, warmups).lines()]
 
     def _samples(self, side: str, level: Level) -> Iterator[dict[str, Any]]:
         """Ollama answers one at a time and lets the others wait; vLLM batches and slows down a little."""
@@ -194,7 +257,7 @@ class _Story:
                 "outcome": "complete", "status": 200, "error": None, "finish_reason": "length", "prompt_tokens": 34,
                 "output_tokens": tokens, "retried": False}  # fmt: skip
 
-    def _shift(self, weight: float, count: int = 200) -> None:
+    def _shift(self, weight: float, count: int = 400) -> None:
         self.journal.append("weights", self.spec.name, f"{MODEL} {weight:g} %",
                             {"weights": {MODEL: weight}, "at": self.clock.at, "version": 1})  # fmt: skip
         self.journal.move("route", MODEL, Event.SHIFTED)
@@ -247,6 +310,6 @@ def _facts() -> Facts:
                       queue_hours_per_week=6.4)  # fmt: skip
     return Facts(
         OllamaFacts("http://127.0.0.1:11434", "0.32.6", (model,), (), container),
-        gpus=(Gpu("0", "GPU-7f3", "NVIDIA GeForce RTX 4090", 24 * GIB, 24 * GIB - 300 * 2**20, 8.9),),
+        gpus=(Gpu("0", "GPU-7f3", "NVIDIA GeForce RTX 4090", 24 * GIB, 24 * GIB, 8.9),),
         traffic=traffic,
     )

@@ -63,7 +63,7 @@ def test_each_stage_has_a_report_that_says_what_is_missing(stage):
     report = data(folder)
     said = {"plan": "open", "up": "pass", "cutover": "open", "done": "pass", "rollback": "open"}
     assert report["headline"]["result"] == said[name]
-    missing = {"plan": {"answers", "loads", "live"}, "up": {"live"}}
+    missing = {"plan": {"answers", "surfaces", "loads", "live"}, "up": {"live"}}
     assert set(report["missing"]) == missing.get(name, set())
     for gap in report["missing"].values():
         assert gap["run"] in printed
@@ -94,6 +94,22 @@ def test_nothing_secret_and_nothing_that_callers_asked(stage):
         assert SECRET not in text, path.name
         assert LIVE not in text, path.name
     assert SECRET not in printed
+
+
+def test_captured_traffic_is_counted_and_stays_where_it_is(tmp_path):
+    folder = make_run(tmp_path / "mine", stage="up", captured=True)
+    done = migrate("report", folder / "migrate.yaml", out=tmp_path / "out")
+    assert data(tmp_path / "out")["answers"][0]["captured"] == 1
+    for path in (tmp_path / "out").iterdir():
+        assert LIVE not in path.read_text(encoding="utf-8"), path.name
+    assert LIVE not in done.stdout
+    raw = next((folder / "report").glob("parity-*.jsonl"))
+    assert LIVE in raw.read_text(encoding="utf-8")      # else there was nothing to hide
+    assert f"{raw.name} holds what callers asked" in done.stdout
+    assert migrate("verify", tmp_path / "out").returncode == 3
+    shutil.copytree(tmp_path / "out", tmp_path / "raw")
+    shutil.copy(raw, tmp_path / "raw")
+    assert migrate("verify", tmp_path / "out", raw=tmp_path / "raw").returncode == 0
 
 
 class Page(HTMLParser):
@@ -158,7 +174,9 @@ def test_every_figure_of_the_page_is_in_the_data(stage):
 def test_the_page_needs_nothing_from_outside(stage):
     _, folder, _ = stage
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert set(read(folder).links) == {"data:,"}
+    links = set(read(folder).links)
+    assert {link for link in links if not link.startswith("#")} == {"data:,"}
+    assert all(f'id="{link[1:]}"' in text for link in links if link.startswith("#"))
     assert not re.search(r"url\(|@import|https?://(?!127\.0\.0\.1)", re.sub(r"<bdi.*?</bdi>", "", text))
     assert len(text.encode()) < 1.5e6
 
@@ -219,9 +237,9 @@ def test_altering_any_raw_line_is_seen(whole, tmp_path, seed):
 
 
 @pytest.mark.parametrize("pointer", [
-    "/headline/text", "/routes/0/state", "/verdicts/1/result", "/loads/0/levels/4/vllm/ttft/p95/value",
-    "/loads/0/charts/0/series/0/points/0/y", "/answers/0/same", "/live/0/vllm/requests", "/timeline/3/text",
-    "/weights/0/points/1/weight", "/decision/verdict", "/cited/figures/0/ollama",
+    "/headline/text", "/routes/0/state", "/verdicts/2/result", "/loads/0/levels/4/vllm/ttft/p95/value",
+    "/loads/0/charts/0/series/0/points/0/y", "/answers/0/same", "/surfaces/0/rows/0/why", "/answers/0/differ/3/vllm/text", "/live/0/vllm/requests", "/timeline/3/text",
+    "/weights/0/points/1/weight", "/decision/verdict", "/cited/alone/0/ollama",
 ])  # fmt: skip
 def test_altering_a_shown_figure_is_seen(whole, tmp_path, pointer):
     shutil.copytree(whole, tmp_path / "moved")
