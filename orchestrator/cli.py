@@ -324,6 +324,15 @@ def load(
     _run(common, "load", yes=yes, dry_run=dry_run, asked=asked)
 
 
+@app.command(help="How far the load test's figures can be trusted on this machine. Needs no stack.")
+def selfcheck(
+    passes: Annotated[int, typer.Option(min=1, max=20, help="of each trial; medians are shown")] = 3,
+    json: JsonFlag = False, quiet: QuietFlag = False,
+    verbose: VerboseFlag = False, no_color: ColorFlag = False, progress: ProgressFlag = Progress.AUTO,
+) -> None:
+    _run(Common(None, None, json, quiet, verbose, no_color, progress), "selfcheck", passes=passes)
+
+
 def main() -> None:
     """Entry point of the command `migrate`."""
     app()

@@ -91,9 +91,16 @@ class LoadPlan:
                 yield from (Run(side.name, level, repeat) for side in sides)
                 turn += 1
 
+    def mark(self, key: str) -> str:
+        """What the prompt of this key begins with, in brackets: 16 hexadecimal digits of its own."""
+        return self._digest(key).hexdigest()
+
+    def _digest(self, key: str) -> hashlib.blake2b:
+        return hashlib.blake2b(f"{self.seed}/{key}".encode(), digest_size=8)
+
     def body(self, key: str) -> bytes:
         """The request of this key, the same on every side."""
-        digest = hashlib.blake2b(f"{self.seed}/{key}".encode(), digest_size=8)
+        digest = self._digest(key)
         prompt, most = self.prompts[int.from_bytes(digest.digest()) % len(self.prompts)], self.max_tokens
         if self.lengths:
             rng = random.Random(digest.digest())  # noqa: S311 - lengths, not secrets

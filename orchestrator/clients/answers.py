@@ -48,10 +48,10 @@ def read_plain(status: int, body: bytes) -> Answer:
         return answer
     _note_common(answer, document)
     for choice in _choices(document):
-        message = choice.get("message") or {}
-        answer.text += message.get("content") or ""
-        answer.reasoning += message.get("reasoning") or message.get("reasoning_content") or ""
-        answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+        message = _part(choice, "message")
+        answer.text += _text(message, "content")
+        answer.reasoning += _text(message, "reasoning") or _text(message, "reasoning_content")
+        answer.finish_reason = _text(choice, "finish_reason") or answer.finish_reason
     return answer
 
 
@@ -89,12 +89,12 @@ def _note_event(answer: Answer, stamp: int, data: bytes) -> None:
 
 
 def _note_delta(answer: Answer, stamp: int, choice: dict[str, Any]) -> None:
-    delta = choice.get("delta") or {}
-    text = delta.get("content") or ""
-    reasoning = delta.get("reasoning") or delta.get("reasoning_content") or ""
+    delta = _part(choice, "delta")
+    text = _text(delta, "content")
+    reasoning = _text(delta, "reasoning") or _text(delta, "reasoning_content")
     answer.text += text
     answer.reasoning += reasoning
-    answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+    answer.finish_reason = _text(choice, "finish_reason") or answer.finish_reason
     filled = bool(text or reasoning or delta.get("tool_calls"))
     announces = "role" in delta and not filled
     if announces:
@@ -107,7 +107,7 @@ def _note_delta(answer: Answer, stamp: int, choice: dict[str, Any]) -> None:
 def _note_common(answer: Answer, document: dict[str, Any]) -> None:
     if "error" in document:
         answer.error = answer.error or _error(document["error"])
-    answer.model = document.get("model") or answer.model
+    answer.model = _text(document, "model") or answer.model
     usage = document.get("usage")
     if isinstance(usage, dict):
         answer.prompt_tokens = _count(usage.get("prompt_tokens"), answer.prompt_tokens)
@@ -129,9 +129,20 @@ def _error(error: Any) -> str:
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _part(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    part = holder.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _text(holder: dict[str, Any], name: str) -> str:
+    """A text, empty where a server writes something else there."""
+    value = holder.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _choices(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -46,7 +46,8 @@ def run(name: str, common: Common, arguments: dict[str, Any]) -> int:
 _WHERE = {
     "plan": "plan", "up": "move", "cutover": "move", "rollback": "move", "down": "move", "status": "show",
     "logs": "show", "facts": "facts", "doctor": "doctor", "scan": "scan", "export": "export", "schema": "schema",
-    "keys": "keys", "load": "load", "shadow": "shadow", "report": "report", "verify": "report",
+    "keys": "keys", "load": "load", "selfcheck": "selfcheck", "shadow": "shadow", "report": "report",
+    "verify": "report",
 }  # fmt: skip
 
 
