@@ -25,7 +25,8 @@ from orchestrator.checks.rendering_asked import (
     read_json,
     rendering,
 )
-from orchestrator.checks.rendering_rules import REASONS, Conversation, Finding, Level, compare
+from orchestrator.checks.rendering_findings import REASONS, Conversation, Finding, Level
+from orchestrator.checks.rendering_rules import compare
 from orchestrator.checks.rendering_text import first_difference, marked, without_beginning
 
 Progress = Callable[[int, int, str], None]

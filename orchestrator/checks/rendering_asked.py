@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from orchestrator.checks.contract.ask import Asker, Reply
-from orchestrator.checks.rendering_rules import Conversation, Rendering
+from orchestrator.checks.rendering_findings import Conversation, Rendering
 from orchestrator.checks.rendering_text import text_of
 
 _TOOL = {

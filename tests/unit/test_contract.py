@@ -15,9 +15,10 @@ import standin_servers
 from orchestrator.checks import Side
 from orchestrator.checks.contract import Usage, check_contract, load_probes, recompute, usage_of
 from orchestrator.checks.contract.ask import Reply
+from orchestrator.checks.contract.bodies import form_of
 from orchestrator.checks.contract.derived import own_stops, written
 from orchestrator.checks.contract.probes import parse_probes, picture
-from orchestrator.checks.contract.readers import READERS, fact_of, form_of
+from orchestrator.checks.contract.readers import READERS, fact_of
 from orchestrator.checks.contract.temperature import differ, estimate
 from orchestrator.errors import UsageError
 from orchestrator.facts import Caller, Facts, OllamaFacts, Spread, Traffic
@@ -26,6 +27,7 @@ sys.path.append(str(Path(__file__).parents[1] / "integration"))
 from adapter_engine import ROUTE, free_port, serve
 
 MODEL = "llama3.1:8b"
+PROBES = {one.name: one for one in load_probes()}
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "llama3_json")
 
 
@@ -106,7 +108,7 @@ def test_forms_of_errors_are_told_apart() -> None:
 def lines(
     probe: str, old: dict | None, new: dict | None, *, used: Usage | None = None, old_status: int = 200, new_status: int = 200,
 ) -> list[dict]:
-    entry = next(one for one in load_probes() if one.name == probe)
+    entry = PROBES[probe]
     found = [{"kind": "plan", "target": "m", "used": (used or Usage()).to_json()}, {**entry.to_json(), "kind": "probe"}]
     sides = (("old", old, old_status), ("new", new, new_status))
     return found + [
@@ -204,14 +206,14 @@ def test_the_picture_is_a_png() -> None:
 
 
 def test_the_built_in_probes_cover_the_contract() -> None:
-    groups = {one.group for one in load_probes()}
+    groups = {one.group for one in PROBES.values()}
     assert groups >= {"streaming", "usage", "stop", "sampling", "logprobs", "limits", "tools", "json", "reasoning",
                       "system", "vision", "embeddings", "errors", "native"}
 
 
 def test_no_probe_makes_ollama_load_its_model_anew() -> None:
     reloading = {"num_ctx", "num_thread", "num_gpu", "num_batch", "main_gpu", "use_mmap", "shift", "keep_alive"}
-    for one in load_probes():
+    for one in PROBES.values():
         for step in one.steps:
             assert not reloading & {*(step.body or {}), *((step.body or {}).get("options") or {})}, one.name
 
@@ -284,7 +286,7 @@ def test_a_side_that_is_not_there_is_no_verdict(servers: dict[str, str], gone: s
 
 
 def test_groups_may_be_left_out(servers: dict[str, str]) -> None:
-    chosen = [one for one in load_probes() if one.group in ("usage", "errors")]
+    chosen = [one for one in PROBES.values() if one.group in ("usage", "errors")]
     side = Side("ollama", servers["ollama"])
     verdict, _ = check_contract(side, side, MODEL, probes=chosen, skip=("errors", "sampling", "context", "stop"))
     assert set(verdict.evidence["groups"]) == {"usage"}

@@ -12,7 +12,8 @@ from decide_cases import cases, read
 from orchestrator.checks import Side
 from orchestrator.checks.contract.usage import Usage
 from orchestrator.checks.rendering import check_rendering, recompute
-from orchestrator.checks.rendering_rules import LEVELS, REASONS, Conversation, Rendering, compare
+from orchestrator.checks.rendering_findings import LEVELS, REASONS, Conversation, Rendering
+from orchestrator.checks.rendering_rules import compare
 from orchestrator.checks.rendering_text import text_of
 
 MODEL = "llama3.1:8b"

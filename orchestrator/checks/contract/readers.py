@@ -6,7 +6,6 @@ answer does not tell, which is no difference to anything.
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -14,6 +13,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from orchestrator.checks.contract import bodies
 from orchestrator.checks.contract.ask import Reply
 
 Fact = dict[str, Any]
@@ -70,7 +70,7 @@ def ndjson(replies: Sequence[Reply]) -> Fact:
     """Framing of Ollama's stream: one object a line, the last one with the counts."""
     reply = replies[0]
     lines = [json.loads(line) for line in reply.body.split("\n") if line.strip()]
-    texts = [one for line in lines if (one := _native_text(line))]
+    texts = [one for line in lines if (one := bodies.line_text(line))]
     last = lines[-1]
     counts = all(isinstance(last.get(key), int) for key in ("prompt_eval_count", "eval_count", "total_duration"))
     return {"type": reply.kind, "ends": "done" if last.get("done") is True else "nothing", "counts": counts,
@@ -84,14 +84,15 @@ def _increments(number: int) -> str:
 
 @reader
 def usage(replies: Sequence[Reply]) -> Fact:
-    counts = [_json(replies[0])["usage"].get(key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")]
+    told = bodies.read(replies[0])["usage"]
+    counts = [told.get(key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")]
     whole = all(isinstance(one, int) and one >= 0 for one in counts) and counts[0] + counts[1] == counts[2]
     return {"usage": "complete" if whole else "wrong"}
 
 
 @reader
 def counts(replies: Sequence[Reply]) -> Fact:
-    answer = _json(replies[0])
+    answer = bodies.read(replies[0])
     keys = ("total_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration")
     return {"counts": [key for key in keys if isinstance(answer.get(key), int)]}
 
@@ -99,49 +100,49 @@ def counts(replies: Sequence[Reply]) -> Fact:
 @reader
 def cut(replies: Sequence[Reply], word: str) -> Fact:
     """Whether the text ended before a stop word that had to come."""
-    answer = _json(replies[0])
-    text = _text(answer)
+    answer = bodies.read(replies[0])
+    text = bodies.text_of(answer)
     if word in text:
         return {"cut": False}
     # Cut by the limit, or the text was not forced: nothing to say.
-    return {"cut": True if _finish(answer) == "stop" and "begin" in text and "end" not in text else UNKNOWN}
+    return {"cut": True if bodies.finish(answer) == "stop" and "begin" in text and "end" not in text else UNKNOWN}
 
 
 @reader
 def limit(replies: Sequence[Reply], most: int) -> Fact:
-    made = _made(_json(replies[0]))
+    made = bodies.made(bodies.read(replies[0]))
     return {"kept": UNKNOWN if made is None else made <= most}
 
 
 @reader
 def repeats(replies: Sequence[Reply]) -> Fact:
     """Whether a seed repeats; batches change the last digits, so two equal of three are enough."""
-    texts = [_text(_json(reply)) for reply in replies]
+    texts = [bodies.text_of(bodies.read(reply)) for reply in replies]
     return {"repeats": len(set(texts)) < len(texts)}
 
 
 @reader
 def choices(replies: Sequence[Reply]) -> Fact:
-    return {"choices": len(_json(replies[0])["choices"])}
+    return {"choices": len(bodies.read(replies[0])["choices"])}
 
 
 @reader
 def logprobs(replies: Sequence[Reply]) -> Fact:
-    found = logprob_list(_json(replies[0]))
+    found = bodies.logprob_list(bodies.read(replies[0]))
     return {"given": bool(found), "rivals": max((len(one.get("top_logprobs") or ()) for one in found), default=0) >= 2}
 
 
 @reader
 def tool_call(replies: Sequence[Reply], name: str) -> Fact:
     """How a call of a tool comes back: as one, as text that looks like one, or not at all."""
-    answer = _json(replies[0])
-    said = _message(answer)
+    answer = bodies.read(replies[0])
+    said = bodies.message(answer)
     found = said.get("tool_calls") or []
     if not found:
         text = str(said.get("content") or "")
         looks = _CALLISH.search(text) or re.search(rf"\b{re.escape(name)}\b\s*[({{]", text)
-        looks = looks and _finish(answer) != "length"
-        return {"call": "left in the text" if looks else "words", "arguments": UNKNOWN}
+        whole = bodies.finish(answer) != "length"
+        return {"call": "left in the text" if looks and whole else "words", "arguments": UNKNOWN}
     arguments = found[0]["function"]["arguments"]
     return {"call": "called", "arguments": "text" if isinstance(arguments, str) else "object"}
 
@@ -149,7 +150,7 @@ def tool_call(replies: Sequence[Reply], name: str) -> Fact:
 @reader
 def parser(replies: Sequence[Reply], name: str) -> Fact:
     """Whether the server reads a call that is written as its own chat template writes one."""
-    said = _message(_json(replies[0]))
+    said = bodies.message(bodies.read(replies[0]))
     names = [call["function"]["name"] for call in said.get("tool_calls") or []]
     return {"call": "called" if names == [name] else "left in the text"}
 
@@ -157,85 +158,78 @@ def parser(replies: Sequence[Reply], name: str) -> Fact:
 @reader
 def json_begins(replies: Sequence[Reply]) -> Fact:
     """Whether the answer begins as JSON does; how it goes on is the model's word."""
-    text = _text(_json(replies[0])).strip()
+    text = bodies.text_of(bodies.read(replies[0])).strip()
     return {"begins": UNKNOWN if not text else text[0] in '{["-0123456789tfn'}
 
 
 @reader
 def says(replies: Sequence[Reply], text: str) -> Fact:
-    answer = _json(replies[0])
-    if _finish(answer) == "length":
+    answer = bodies.read(replies[0])
+    if bodies.finish(answer) == "length":
         return {"says": UNKNOWN}
-    return {"says": "what the schema allows" if _text(answer).strip() == text else "something else"}
+    return {"says": "what the schema allows" if bodies.text_of(answer).strip() == text else "something else"}
 
 
 @reader
 def reasoning(replies: Sequence[Reply]) -> Fact:
     """Where thoughts are: in a field of their own, between marks in the text, or nowhere."""
-    answer = _json(replies[0])
-    said = _message(answer) if "choices" in answer or "message" in answer else answer
+    answer = bodies.read(replies[0])
+    said = bodies.message(answer) if "choices" in answer or "message" in answer else answer
     field = next((key for key in ("reasoning", "reasoning_content", "thinking") if said.get(key)), None)
     if field:
         return {"thoughts": f"in {field}"}
-    marks = re.search(r"</?think(?:ing)?>|<\|channel\|>", _text(answer))
+    marks = re.search(r"</?think(?:ing)?>|<\|channel\|>", bodies.text_of(answer))
     return {"thoughts": "in the text" if marks else "none"}
 
 
 @reader
 def grows(replies: Sequence[Reply]) -> Fact:
     """Whether a system message makes the prompt longer, by more than a few tokens."""
-    without, with_it = (_read(_json(reply)) for reply in replies)
+    without, with_it = (bodies.prompt_tokens(bodies.read(reply)) for reply in replies)
     return {"read": UNKNOWN if without is None or with_it is None else with_it > without + 8}
 
 
 @reader
 def templated(replies: Sequence[Reply]) -> Fact:
     """Whether a bare prompt is read as the same prompt in a conversation is."""
-    plain, chat = (_read(_json(reply)) for reply in replies)
+    plain, chat = (bodies.prompt_tokens(bodies.read(reply)) for reply in replies)
     return {"templated": UNKNOWN if plain is None or chat is None else abs(plain - chat) <= 1}
 
 
 @reader
 def embeddings(replies: Sequence[Reply]) -> Fact:
-    answer = _json(replies[0])
+    answer = bodies.read(replies[0])
     listed = answer.get("embeddings")
     if listed is None:
         listed = [answer["embedding"]] if "embedding" in answer else [one["embedding"] for one in answer["data"]]
-    vectors = [_vector(one) for one in listed]
+    vectors = [bodies.vector(one) for one in listed]
     norms = [math.sqrt(sum(x * x for x in one)) for one in vectors]
     unit = all(abs(one - 1) < 0.02 for one in norms)
     return {"count": len(vectors), "dimension": len(vectors[0]) if vectors else 0,
             "form": type(listed[0]).__name__ if listed else "none", "norm": "1" if unit else "other"}  # fmt: skip
 
 
-def _vector(given: Any) -> list[float]:
-    if isinstance(given, str):
-        data = base64.b64decode(given)
-        return list(struct.unpack(f"<{len(data) // 4}f", data))
-    return [float(one) for one in given]
-
-
 @reader
 def refusal(replies: Sequence[Reply]) -> Fact:
     """The status of a refusal and the form of its body; never its words."""
-    return {"status": replies[0].status, "form": form_of(replies[0])}
+    return {"status": replies[0].status, "form": bodies.form_of(replies[0])}
 
 
 @reader
 def generated(replies: Sequence[Reply]) -> Fact:
-    answer = _json(replies[0])
+    answer = bodies.read(replies[0])
     return {"response": isinstance(answer.get("response"), str), "done": answer.get("done"),
             "context": isinstance(answer.get("context"), list)}  # fmt: skip
 
 
 @reader
 def loads(replies: Sequence[Reply]) -> Fact:
-    return {"reason": _json(replies[0]).get("done_reason")}
+    return {"reason": bodies.read(replies[0]).get("done_reason")}
 
 
 @reader
 def listed(replies: Sequence[Reply], model: str) -> Fact:
-    answer = _json(replies[0])
+    answer = bodies.read(replies[0])
     entries = answer.get("models") if "models" in answer else answer.get("data")
     names = [str(one.get("name") or one.get("id")).lower() for one in entries or ()]
     return {"listed": any(one.removesuffix(":latest") == model.lower().removesuffix(":latest") for one in names)}
@@ -243,75 +237,13 @@ def listed(replies: Sequence[Reply], model: str) -> Fact:
 
 @reader
 def echo(replies: Sequence[Reply], model: str) -> Fact:
-    return {"echo": "as asked" if _json(replies[0]).get("model") == model.upper() else "another name"}
+    return {"echo": "as asked" if bodies.read(replies[0]).get("model") == model.upper() else "another name"}
 
 
 @reader
 def kind(replies: Sequence[Reply]) -> Fact:
     """The kind of object, by the field that protocols carry it in."""
-    answer = _json(replies[0])
+    answer = bodies.read(replies[0])
     said = answer.get("output") if answer.get("object") == "response" else answer.get("content")
     return {"object": answer.get("object") or answer.get("type"), "content": isinstance(said, list),
             "usage": isinstance(answer.get("usage"), dict)}  # fmt: skip
-
-
-def form_of(reply: Reply) -> str:
-    """Return the form of an error: whose it is, by its fields."""
-    try:
-        answer = json.loads(reply.body)
-    except ValueError:
-        return "text" if reply.body else "empty"
-    if not isinstance(answer, dict):
-        return "text"
-    error = answer.get("error")
-    if isinstance(error, dict):
-        return "OpenAI" if {"message", "type"} <= error.keys() else "an object"
-    if isinstance(error, str):
-        return "Ollama"
-    return "detail" if "detail" in answer else "other"
-
-
-def logprob_list(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the tokens with their log-probabilities, from either dialect."""
-    own = answer.get("logprobs")
-    if own is None:
-        own = (answer["choices"][0].get("logprobs") or {}).get("content")
-    return [one for one in own or () if isinstance(one, dict)]
-
-
-def _json(reply: Reply) -> dict[str, Any]:
-    answer = json.loads(reply.body)
-    if not isinstance(answer, dict):
-        raise TypeError("no object")
-    return answer
-
-
-def _message(answer: dict[str, Any]) -> dict[str, Any]:
-    said = answer.get("message") if "message" in answer else answer["choices"][0].get("message")
-    return said if isinstance(said, dict) else {}
-
-
-def _text(answer: dict[str, Any]) -> str:
-    if "response" in answer:
-        return str(answer["response"])
-    if "choices" in answer and "text" in answer["choices"][0]:
-        return str(answer["choices"][0]["text"])
-    return str(_message(answer).get("content") or "")
-
-
-def _native_text(line: dict[str, Any]) -> str:
-    said = line.get("message") or {}
-    return str(line.get("response") or said.get("content") or said.get("thinking") or line.get("thinking") or "")
-
-
-def _finish(answer: dict[str, Any]) -> str | None:
-    reason = answer.get("done_reason") or (answer.get("choices") or [{}])[0].get("finish_reason")
-    return str(reason) if reason else None
-
-
-def _made(answer: dict[str, Any]) -> int | None:
-    return answer.get("eval_count", (answer.get("usage") or {}).get("completion_tokens"))
-
-
-def _read(answer: dict[str, Any]) -> int | None:
-    return answer.get("prompt_eval_count", (answer.get("usage") or {}).get("prompt_tokens"))

@@ -18,8 +18,9 @@ _MORE = "the new side does more than Ollama did"
 _NAMES = {
     "supported": "{group} refused", "status": "other status", "form": "other form", "ends": "stream without its end",
     "increments": "stream in one piece", "usage": "other usage", "counts": "counts missing", "kept": "limit not kept",
-    "repeats": "seed ignored", "call": "tool calls differ", "arguments": "other form of arguments", "echo": "other name",
-    "type": "other type", "listed": "model not listed", "begins": "JSON mode not kept", "given": "no logprobs",
+    "repeats": "seed ignored", "call": "tool calls differ", "arguments": "other form of arguments",
+    "echo": "other name", "type": "other type", "listed": "model not listed", "begins": "JSON mode not kept",
+    "given": "no logprobs",
 }
 _SAMPLED = {
     "v1": ("/v1/chat/completions", "default temperature"),

@@ -10,9 +10,9 @@ from typing import Any
 
 from orchestrator.checks import Side
 from orchestrator.checks.contract.ask import Asker, Reply, together
+from orchestrator.checks.contract.bodies import logprob_list
 from orchestrator.checks.contract.derived import About, derive, look
 from orchestrator.checks.contract.probes import Kind, Probe, Step, fill, quiet, words_for
-from orchestrator.checks.contract.readers import logprob_list
 from orchestrator.checks.contract.rules import estimates
 from orchestrator.checks.contract.temperature import Estimate, differ
 from orchestrator.checks.contract.usage import Usage
