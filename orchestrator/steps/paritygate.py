@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 
-from orchestrator.checks import Verdict
+from orchestrator.checks import Verdict, vectors
 from orchestrator.checks.answers.ask import Manner
 from orchestrator.checks.answers.suites import load_suites
 from orchestrator.checks.answers.terms import Terms
 from orchestrator.checks.answers.whole import all_groups, measure_parity, recompute
 from orchestrator.checks.parity_rules import Terms as SmokeTerms
 from orchestrator.checks.prompts import load_prompts
-from orchestrator.checks.vectors import check_vectors
+from orchestrator.checks.vectors import measure_vectors
 from orchestrator.clients.openai import OpenAI
 from orchestrator.events import Kind
 from orchestrator.rendering.engine import served_names
 from orchestrator.state import Event, RouteState
+from orchestrator.steps.contractgate import ContractGate, RenderingGate
 from orchestrator.steps.verify import Gate
 
 
@@ -28,7 +29,9 @@ class ParityGate(Gate):
     before = RouteState.HEALTHY
 
     def judge(self) -> Verdict:
-        """Ask both sides; the verdict is made of the raw lines alone."""
+        """Ask both sides; the verdict is made of the raw lines alone. Prompts and contract first: each may say no."""
+        for first in (RenderingGate, ContractGate):
+            first(self.context, self.target).do()
         wanted = self.context.spec.parity
         suite, notes = load_suites(wanted.suites, self.context.dir, self.target, wanted.groups)
         lines = measure_parity(
@@ -56,9 +59,12 @@ class VectorGate(Gate):
     before = RouteState.HEALTHY
 
     def judge(self) -> Verdict:
+        ContractGate(self.context, self.target, "embedding").do()
         old, new = self._side("ollama"), self._side("vllm")
         with OpenAI(old.base_url, headers=old.headers) as ollama, OpenAI(new.base_url, headers=new.headers) as vllm:
-            return check_vectors(ollama, vllm, self.target, least=self.context.spec.parity.cosine)
+            lines = measure_vectors(ollama, vllm, self.target, least=self.context.spec.parity.cosine)
+        self.raw = (json.dumps(line) for line in lines)
+        return vectors.recompute(lines)
 
     def passed(self, model: str) -> None:
         super().passed(model)
