@@ -18,6 +18,8 @@ START_CPU = (26.0, 120.0)
 RELOAD = (2.0, 15.0)        # a llama-server's own start beyond reading weights
 SETTLE = (3.0, 30.0)        # until a side has stopped and the GPU's free memory stands still
 GATE_PROMPTS = 20           # smoke parity: about so many prompts, on both sides
+SUITE_PROMPTS = 55          # the built-in suite, besides
+FREE_TOKENS = 12 * 8        # its prompts without sampling parameters, each so short
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,11 @@ def _tokens(known: Known) -> tuple[float, float, str]:
 
 def _parity(spec: Spec, known: Known, generating: int, embedding: int) -> Eta:
     slow, fast, said = _tokens(known)
-    tokens = 2 * GATE_PROMPTS * spec.parity.max_tokens * generating
-    why = f"about {GATE_PROMPTS} prompts x {spec.parity.max_tokens} tokens on both sides, {said}"
+    parity = spec.parity
+    prompts = GATE_PROMPTS + (SUITE_PROMPTS * parity.repeats if parity.suites else 0)
+    free = FREE_TOKENS * parity.samples if parity.suites else 0
+    tokens = 2 * (prompts * parity.max_tokens + free) * generating
+    why = f"about {prompts} answers of at most {parity.max_tokens} tokens on both sides, {said}"
     return Eta("parity", embedding + tokens / fast / 4, 30 * embedding + tokens / slow, why)
 
 

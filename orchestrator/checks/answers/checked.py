@@ -70,7 +70,9 @@ def _judge(name: str, asked: Sequence[Asked], floor: float, limits: Limits) -> G
         why = f"vLLM refuses {len(refused)} of {len(prompts)} that Ollama answers, {_named(refused)}"
         return Group(name, "fail", why, facts=facts)
     if not held + lost + gained + what.count("unsteady"):
-        return Group(name, "inconclusive", f"Ollama itself passes none of {len(prompts)}: no test", facts=facts)
+        thought = all(reply.flaw == "only reasoning" for one in asked for reply in one.old)
+        why = "its thinking uses up every answer, raise parity.max_tokens" if thought else "no test"
+        return Group(name, "inconclusive", f"Ollama itself passes none of {len(prompts)}: {why}", facts=facts)
     return _said(name, prompts, found, facts)
 
 

@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.checks.answers.builtin import builtin_suite
-from orchestrator.checks.answers.case import Case
+from orchestrator.checks.answers.case import BUILTIN, Case
 from orchestrator.checks.answers.promptfoo import read_suite
 from orchestrator.checks.answers.traffic import read_traffic
 from orchestrator.errors import UsageError
-
-BUILTIN = "builtin"
 
 
 def load_suites(
