@@ -18,6 +18,9 @@ class Parity(Section):
         ["builtin"], description="builtin, files of your own (YAML, JSONL), folders of captured traffic"
     )
     groups: list[str] | None = Field(None, description="only these groups of the suites are asked; none: all")
+    uses: tuple[str, ...] | None = Field(
+        None, description="groups of the contract that callers need: others are no failure; none: by the access log"
+    )
     repeats: int = Field(2, ge=1, le=10, description="how often each side is asked the same: its own noise")
     samples: int = Field(6, ge=2, le=30, description="answers per prompt without sampling parameters")
     parallel: int = Field(4, ge=1, le=64, description="requests at once on each side")

@@ -67,7 +67,9 @@ def recompute(lines: Iterable[Mapping[str, Any]]) -> Verdict:
     found: list[tuple[str, Finding]] = []
     shown: list[dict[str, Any]] = []
     for one in said.values():
-        for way, left, right in _pairs(one.id, listed, direct=bool(plan.get("direct", True))):
+        pairs = _pairs(one.id, listed, direct=bool(plan.get("direct", True)))
+        found += [("", finding) for finding in _refused(one.id, listed) if not pairs]
+        for way, left, right in pairs:
             new_found = compare(one, left, right)
             found += [(way, finding) for finding in new_found]
             shown.append(_side_by_side(one.id, way, left.text, right.text))
@@ -124,6 +126,19 @@ def _pairs(conversation: str, lines: Lines, *, direct: bool) -> list[tuple[str, 
     if straight and (direct or not through):
         found.append(("direct", left, straight))
     return found
+
+
+def _refused(conversation: str, lines: Lines) -> list[Finding]:
+    """Return a finding where Ollama renders a conversation and every door of the new side refuses it.
+
+    Templates refuse with an exception of their own, as for a system message or for turns that do not alternate.
+    """
+    mine = [line for line in lines if line.get("kind") == "rendering" and line["conversation"] == conversation]
+    doors = [line for line in mine if line["side"] == "new" and line["status"] not in (0, 404, 502, 503, 504)]
+    shown = any(line["side"] == "old" and line["text"] is not None for line in mine)
+    if not shown or not doors or any(line["text"] is not None for line in doors):
+        return []
+    return [Finding("conversation refused", conversation, f"{doors[0]['status']}: {doors[0]['why']}")]
 
 
 def _side_by_side(conversation: str, way: str, old: str, new: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ LEVELS: dict[str, Level] = {
     "message missing": "fail",
     "context truncated": "fail",
     "other template": "fail",
+    "conversation refused": "fail",
     "generation prompt differs": "fail",
     "thinking switched differently": "warn",
     "tools missing": "fail",

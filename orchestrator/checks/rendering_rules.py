@@ -46,7 +46,7 @@ def _once(found: Sequence[Finding]) -> list[Finding]:
 
 
 def _beginning(said: Conversation, old: Rendering, new: Rendering) -> list[Finding]:
-    marks = [beginnings(old.text), _marks(new)]
+    marks = [_marks(old), _marks(new)]
     if marks[1] > 1 and marks[0] < marks[1]:
         detail = f"the new side marks the beginning {marks[1]} times"
         return [Finding("BOS twice", said.id, detail, marked(old.text, 0), marked(new.text, 0))]

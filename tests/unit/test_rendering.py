@@ -101,6 +101,15 @@ def test_a_planted_difference_is_named(both, change, name: str) -> None:
     assert {one["what"] for one in verdict.evidence["findings"] if one["level"] == "fail"} == {name}
 
 
+def test_a_template_that_refuses_a_conversation_is_a_difference(both) -> None:
+    _, lines = check_rendering(*both, MODEL)
+    refused = [{**line, "text": None, "tokens": None, "status": 400, "why": "System role not supported"}
+               if line.get("side") == "new" and line.get("conversation") == "system" else line for line in lines]
+    verdict = recompute(refused)
+    assert verdict.result == "fail"
+    assert "conversation refused (system): 400: System role not supported" in verdict.summary
+
+
 @pytest.mark.parametrize("longest, level", [(900, "note"), (3000, "fail"), (None, "warn")])
 def test_a_smaller_context_fails_only_where_prompts_are_longer(both, longest, level: str) -> None:
     _, lines = check_rendering(*both, MODEL, used=Usage(longest=longest))

@@ -13,6 +13,7 @@ from orchestrator.checks.contract.temperature import Estimate, differ, estimate
 from orchestrator.checks.contract.usage import Usage
 
 Result = Literal["same", "tolerated", "unused", "differs", "no answer"]
+_SILENT = 0.1       # share of probes that the old side may leave unanswered: what it never answers, nobody relies on
 _MORE = "the new side does more than Ollama did"
 # Names of differences that a probe does not name itself.
 _NAMES = {
@@ -163,7 +164,7 @@ def _verdict(target: str, rows: list[Row], lost: dict[str, Any] | None, used: Us
         one["probes"] += 1
         one[row.result] = one.get(row.result, 0) + 1
     for one in groups.values():
-        worst = next((word for key, word in (("differs", "fail"), ("no answer", "inconclusive"), ("unused", "amber"))
+        worst = next((word for key, word in (("differs", "fail"), ("no answer", "amber"), ("unused", "amber"))
                       if one.get(key)), "pass")  # fmt: skip
         one["result"] = worst
     evidence = {"groups": groups, "matrix": [row.to_json() for row in rows], "used": used.to_json()}
@@ -184,10 +185,11 @@ def _outcome(rows: list[Row], lost: dict[str, Any] | None, groups: dict[str, Any
         dead: Judgement = "fail" if lost["side"] == "new" and lost["after"] else "inconclusive"
         return dead, f"{side} gave no answer after {lost['after']} probes: {lost['why']}"
     silent = [row for row in rows if row.result == "no answer"]
-    if silent or not rows:
+    if len(silent) > len(rows) * _SILENT or not rows:
         why = f"{silent[0].probe}: {silent[0].why}" if silent else "nothing was probed"
         return "inconclusive", f"{len(silent)} probes without an answer; {why}"
     counted = [(sum(row.result == result for row in rows), word) for result, word in
-               (("same", "the same"), ("tolerated", "tolerated"), ("unused", "differ where nobody asks"))]  # fmt: skip
+               (("same", "the same"), ("tolerated", "tolerated"), ("unused", "differ where nobody asks"),
+                ("no answer", "that Ollama did not answer"))]  # fmt: skip
     told = ", ".join(f"{number} {word}" for number, word in counted if number)
     return "pass", f"{len(rows)} probes in {len(groups)} groups: {told}"
