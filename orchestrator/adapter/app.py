@@ -38,7 +38,7 @@ from orchestrator.adapter.outbound import (
 )
 from orchestrator.adapter.pieces import Tally
 from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, unknown_model
-from orchestrator.adapter.respond import Conversation, log
+from orchestrator.adapter.respond import Conversation, log, unless_left
 from orchestrator.adapter.responses_answer import ResponsesAnswer
 from orchestrator.adapter.v1_answer import ChatAnswer, TextAnswer
 from orchestrator.adapter.wire import JSON, encode, timestamp
@@ -109,7 +109,7 @@ class Adapter:
         if isinstance(question, str):
             return json_response(native.loaded(name_of(body), question, chat=True, created_at=_now()))
         if body.get("_debug_render_only") is True:
-            prompt = await self._rendered(question)
+            prompt = await unless_left(request.receive, self._rendered(question))
             return json_response(native.rendered(question.name, prompt, chat=True, created_at=_now()))
         answer = NativeAnswer(question.name, chat=True, clock=time.time_ns)
         return Conversation(self.engines, question, answer, refused_native)
@@ -121,10 +121,10 @@ class Adapter:
         if isinstance(question, str):
             return json_response(native.loaded(name_of(body), question, chat=False, created_at=_now()))
         if body.get("_debug_render_only") is True:
-            prompt = await self._rendered(question)
+            prompt = await unless_left(request.receive, self._rendered(question))
             return json_response(native.rendered(question.name, prompt, chat=False, created_at=_now()))
         if question.context:
-            await self._continue(question)
+            await unless_left(request.receive, self._continue(question))
         answer = NativeAnswer(question.name, chat=False, clock=time.time_ns, context=True)
         return Conversation(self.engines, question, answer, refused_native)
 
@@ -165,7 +165,7 @@ class Adapter:
         if not texts:
             return json_response(embed.native_answer(name, [], 0, 0, 0))
         sent = time.monotonic_ns()
-        data = await self._embed(route, name, texts, truncate=body.get("truncate") is not False)
+        data = await self._embed(request, route, name, texts, truncate=body.get("truncate") is not False)
         found = embed.vectors(data, body.get("dimensions"), count=len(texts))
         total = time.monotonic_ns() - started
         return json_response(embed.native_answer(name, found, total, sent - started, embed.tokens(data)))
@@ -177,7 +177,7 @@ class Adapter:
         prompt = str(body.get("prompt") or "")
         if not prompt:
             return json_response({"embedding": []})
-        data = await self._embed(route, name, [prompt], truncate=True)
+        data = await self._embed(request, route, name, [prompt], truncate=True)
         return json_response({"embedding": embed.vectors(data, count=1)[0]})
 
     async def v1_embeddings(self, request: Request) -> ASGIApp:
@@ -185,16 +185,16 @@ class Adapter:
         texts = embed.v1_inputs(body)
         name = name_of(body)
         route = self._route(request, name, _not_pulled(name))
-        data = await self._embed(route, name, texts, truncate=True)
+        data = await self._embed(request, route, name, texts, truncate=True)
         form = str(body.get("encoding_format") or "float").lower()
         found = embed.vectors(data, body.get("dimensions"), count=len(texts))
         return json_response(embed.v1_answer(name, found, form, embed.tokens(data)), V1, end="\n")
 
-    async def _embed(self, route: Route, name: str, texts: list[str], *, truncate: bool) -> JSON:
+    async def _embed(self, request: Request, route: Route, name: str, texts: list[str], *, truncate: bool) -> JSON:
         started = time.monotonic_ns()
         question = embed.question(route, texts, truncate=truncate)
         try:
-            data = await self.engines.ask(route.url + embed.PATH, question)
+            data = await unless_left(request.receive, self.engines.ask(route.url + embed.PATH, question))
         except EngineFault as fault:
             raise embed.refusal(fault, name, route.context_length) from fault
         spent = round((time.monotonic_ns() - started) / 1e6, 1)
@@ -240,7 +240,8 @@ class Adapter:
         route = self._route(request, name_of(body))
         asked = anthropic.counted(route, body)
         question = Ask(route, name_of(body), "", {}, stream=False)
-        counted = await self._beside(question, "/tokenize", asked, lambda said: field(said, "count", int))
+        count = self._beside(question, "/tokenize", asked, lambda said: field(said, "count", int))
+        counted = await unless_left(request.receive, count)
         return json_response({"input_tokens": counted}, V1, end="\n")
 
 

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
+from typing import TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.adapter.ask import Ask
@@ -19,6 +21,7 @@ from orchestrator.adapter.pieces import Tally
 from orchestrator.adapter.refusals import EngineFault, Refusal, refusal_of, runner_error
 from orchestrator.adapter.wire import JSON, encode
 
+T = TypeVar("T")
 Refuse = Callable[[Refusal, bool], tuple[str, str]]  # the refusal, and whether a stream was asked for
 
 
@@ -60,6 +63,21 @@ async def watched(receive: Receive, relay: Coroutine[None, None, None]) -> bool:
     if stayed:
         work.result()
     return stayed
+
+
+async def unless_left(receive: Receive, work: Coroutine[None, None, T]) -> T:
+    """Return what a question to the engine brings; it is given up, with ClientDisconnect, when the client leaves.
+
+    The request's body must have been read.
+    """
+    found: list[T] = []
+
+    async def run() -> None:
+        found.append(await work)
+
+    if not await watched(receive, run()):
+        raise ClientDisconnect
+    return found[0]
 
 
 class Conversation:

@@ -118,9 +118,17 @@ class Engine:
 
     def __init__(self) -> None:
         self.body, self.kind, self.status, self.cut = b"", "application/json", 200, False
+        self.hangs, self.asked, self.left = False, asyncio.Event(), asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         await request.read()
+        self.asked.set()
+        if self.hangs:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.left.set()
+                raise
         streamed = self.kind == "text/event-stream"
         answer = web.StreamResponse(status=self.status, headers={"content-type": self.kind})
         if self.cut:
@@ -149,7 +157,7 @@ class Scene:
     async def _open(self) -> None:
         served = web.Application()
         served.router.add_route("*", "/{path:.*}", self.engine.answer)
-        self.runner = web.AppRunner(served, access_log=None)
+        self.runner = web.AppRunner(served, access_log=None, handler_cancellation=True, shutdown_timeout=1)
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
@@ -271,6 +279,36 @@ def test_the_good_answer_is_one(scene: Scene, capsys: Any) -> None:
 def test_an_engine_that_sends_us_elsewhere_is_not_followed(scene: Scene) -> None:
     scene.engine.status, scene.engine.kind, scene.engine.body, scene.engine.cut = 302, "text/html", HTML, False
     assert scene.ask("/api/embed", {"input": "a"}).status_code == 500
+
+
+@pytest.mark.parametrize(("path", "at"), CASES, ids=[f"{path}-{at}" for path, at in CASES])
+def test_who_leaves_is_not_worked_for(path: str, at: int, scene: Scene) -> None:
+    engine = scene.engine
+    body = raw({"model": "e" if "embed" in path else "m", "stream": False, **ASKED[path][at]})
+
+    async def leave() -> None:
+        engine.hangs, engine.asked, engine.left = True, asyncio.Event(), asyncio.Event()
+        given_ = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if given_:
+                return given_.pop()
+            await engine.asked.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: Any) -> None:
+            pass
+
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": [],
+                 "http_version": "1.1", "scheme": "http", "server": ("a", 80), "client": None, "root_path": ""}
+        try:
+            async with asyncio.timeout(20):
+                await scene.app(scope, receive, send)
+                await engine.left.wait()
+        finally:
+            engine.hangs = False
+
+    scene.loop.run_until_complete(leave())
 
 
 @given(junk | mutated())
