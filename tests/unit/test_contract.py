@@ -159,6 +159,13 @@ def test_red_only_where_somebody_would_notice(used: Usage, result: str) -> None:
         assert "nobody" in verdict.evidence["matrix"][0]["why"]
 
 
+def test_who_would_notice_is_told() -> None:
+    used = Usage(places={"/v1/chat/completions": ["app/ask.py:12", "b.py:1"]})
+    verdict = recompute(lines("stop word", said('"begin '), said('"begin halt end"'), used=used))
+    assert "asked in app/ask.py:12, b.py:1" in verdict.summary
+    assert verdict.evidence["matrix"][0]["who"] == ["app/ask.py:12", "b.py:1"]
+
+
 def test_a_refusal_is_a_fact_and_support_is_more() -> None:
     refused = recompute(lines("logprobs", said("x"), None, new_status=400))
     assert (refused.result, "logprobs refused" in refused.summary) == ("fail", True)
@@ -174,6 +181,7 @@ def test_evidence_tells_what_is_used() -> None:
     assert (seen.paths, seen.longest) == ({"/api/chat": 5, "/api/generate": 0}, 900)
     assert (seen.path("/v1/chat/completions"), seen.path("/api/generate")) == (False, True)
     assert usage_of(Facts(ollama, callers=callers)).path("/api/chat") is None
+    assert usage_of(Facts(ollama, callers=callers)).who(["/api/generate"]) == ["a.py:3"]
     assert usage_of(None).path("/api/chat") is None
     assert Usage.from_json(json.loads(json.dumps(seen.to_json()))) == seen
 

@@ -31,7 +31,7 @@ _SAMPLED = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the matrix; `name` is that of the difference, `why` says it or why it is none."""
+    """One line of the matrix; `name` is that of the difference, `why` says it or why it is none, `who` would notice."""
 
     probe: str
     group: str
@@ -40,10 +40,11 @@ class Row:
     new: Fact
     name: str = ""
     why: str = ""
+    who: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"probe": self.probe, "group": self.group, "result": self.result, "old": self.old, "new": self.new,
-                "name": self.name, "why": self.why}  # fmt: skip
+                "name": self.name, "why": self.why, "who": list(self.who)}  # fmt: skip
 
 
 def judge(lines: Iterable[Mapping[str, Any]]) -> Verdict:
@@ -117,7 +118,8 @@ def _row(probe: Mapping[str, Any], lines: list[dict[str, Any]], used: Usage) -> 
         result, name, why = "differs", "no answer", f"Ollama answers it, the new side does not: {broken['new']}"
     if result == "differs" and _unused(probe["group"], probe["paths"], used):
         result, why = "unused", f"nobody uses it here; {why}"
-    return Row(probe["name"], probe["group"], result, old, new, name, why)
+    who = tuple(used.who(probe["paths"])) if result == "differs" else ()
+    return Row(probe["name"], probe["group"], result, old, new, name, why, who)
 
 
 def _unused(group: str, paths: Iterable[str], used: Usage) -> bool:
@@ -179,7 +181,8 @@ def _outcome(rows: list[Row], lost: dict[str, Any] | None, groups: dict[str, Any
     if red:
         first, names = red[0], list(dict.fromkeys(row.name for row in red))
         more = f"; also {', '.join(names[1:])}" if names[1:] else ""
-        return "fail", f"{first.name} ({first.group}, {first.probe}): {first.why}{more}"
+        who = f"; asked in {', '.join(first.who)}" if first.who else ""
+        return "fail", f"{first.name} ({first.group}, {first.probe}): {first.why}{who}{more}"
     if lost:
         side = "Ollama" if lost["side"] == "old" else "vLLM"
         dead: Judgement = "fail" if lost["side"] == "new" and lost["after"] else "inconclusive"
