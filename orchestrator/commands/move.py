@@ -26,6 +26,7 @@ from orchestrator.savedplan import SavedPlan
 from orchestrator.state import EngineState, StackState
 from orchestrator.steps.edit import gates_of
 from orchestrator.steps.lease import Lease, held, standing
+from orchestrator.steps.paritygate import require_suites
 from orchestrator.steps.takeover import preflight, settle
 
 
@@ -42,6 +43,7 @@ def up(
         _as_planned(session, saved)
     flagcheck.require(session.spec, str(session.space.spec_path))
     adapters.require(session)
+    require_suites(session.context)
     plan, _ = _plan_up(session)
     if dry_run:
         return _show(console, plan)

@@ -16,8 +16,17 @@ from orchestrator.clients.openai import OpenAI
 from orchestrator.events import Kind
 from orchestrator.rendering.engine import served_names
 from orchestrator.state import Event, RouteState
+from orchestrator.steps import Context
 from orchestrator.steps.contractgate import ContractGate, RenderingGate
 from orchestrator.steps.verify import Gate
+
+
+def require_suites(context: Context) -> None:
+    """Read every prompt and suite that the spec names, before anything is started; raises UsageError."""
+    wanted = context.spec.parity
+    if wanted.prompts:
+        load_prompts(context.dir / wanted.prompts)
+    load_suites(wanted.suites, context.dir, "", wanted.groups)
 
 
 class ParityGate(Gate):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from decide_cases import ROOT, cases, read
@@ -16,6 +17,8 @@ from orchestrator.checks.answers.shape import SHAPES
 from orchestrator.checks.answers.suites import load_suites
 from orchestrator.checks.answers.whole import all_groups
 from orchestrator.errors import UsageError
+from orchestrator.spec import parse_spec
+from orchestrator.steps.paritygate import require_suites
 
 MODEL = "llama3.1:8b"
 
@@ -99,6 +102,16 @@ def test_groups_may_be_chosen(tmp_path):
     assert {case.group for case in suite} == {"facts", "stop"}
     with pytest.raises(UsageError, match="facta"):
         load_suites(["builtin"], tmp_path, MODEL, ["facta"])
+
+
+def test_a_mistake_is_told_before_anything_starts(tmp_path):
+    parity = "name: late\naccelerator: cpu\nengines: {one: {repo: org/repo}}\nroutes: {a: {engine: one}}\nparity: {suites: [mine.jsonl]}"
+    context = SimpleNamespace(spec=parse_spec(parity), dir=tmp_path)
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "hi"}')
+    require_suites(context)
+    (tmp_path / "mine.jsonl").write_text('{"prompt": ')
+    with pytest.raises(UsageError):
+        require_suites(context)
 
 
 # captured traffic
