@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.report.figures import moment, shown
 
 _SIDES = ("ollama", "vllm")
-_SUBJECTS = {"plan": "plan", "weights": "traffic on vLLM", "warn": "note", "run": "command"}
+_SUBJECTS = {"plan": "plan", "weights": "traffic on vLLM", "warn": "note"}
 
 
 def shifts(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -64,6 +64,7 @@ def timeline(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if text is not None:
             result = line["text"] if line["kind"] in ("verdict", "outcome") else _ended(line)
             subject = _SUBJECTS.get(line["kind"], line["subject"])
+            subject = f"migrate {subject}" if line["kind"] == "run" else subject
             found.append({"at": moment(line["at"]), "kind": line["kind"], "subject": subject, "text": text,
                           "result": result, "seconds": shown(line["data"].get("seconds"))})  # fmt: skip
     return found
@@ -76,7 +77,7 @@ def _ended(line: dict[str, Any]) -> str:
 def _text(line: dict[str, Any]) -> str | None:
     kind, data = line["kind"], line["data"]
     if kind == "run":
-        return f"migrate {line['subject']}: {line['text'] or 'under way'}"
+        return str(line["text"] or "under way")
     if kind == "plan":
         return f"verdict: {data.get('verdict', 'unknown')}"
     if kind == "outcome":

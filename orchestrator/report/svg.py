@@ -122,7 +122,7 @@ def steps(route: dict[str, Any], pointer: str) -> Markup:
         return left + width * seconds / end
 
     def up(weight: float) -> float:
-        return 14 + height * (1 - weight / 100)
+        return 26 + height * (1 - weight / 100)
 
     path, drawn, labels = f"M{left},{up(0):.1f}", [], -99.0
     for at, point in enumerate(points):
@@ -141,7 +141,7 @@ def steps(route: dict[str, Any], pointer: str) -> Markup:
         up(0), up(100), up(0) + 4, up(100) + 4)  # fmt: skip
     shape = Markup('<g class="vllm"><path class="area" d="{}"/><path class="stairs" d="{}"/></g>').format(area, path)
     label = f"Share of new requests of {route['model']} on vLLM over time, in percent"
-    return _drawing(720, 118, label, frame + shape + Markup("").join(drawn), "stairs")
+    return _drawing(720, 130, label, frame + shape + Markup("").join(drawn), "stairs")
 
 
 def _drawing(width: int, height: int, label: str, inner: Markup, kind: str) -> Markup:

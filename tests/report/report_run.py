@@ -37,6 +37,9 @@ GIB = 2**30
 SIDES = ("ollama", "vllm")
 STAGES = ("plan", "up", "cutover", "done", "rollback")
 SECRET = "sk-live-4f1d9c0b7a6e"         # planted, so that a test can look for it
+ODD = {"word": "W" * 3000, "lines": "a\n" * 500, "tags": "</bdi></main><script>alert(1)</script>" * 20,
+       "arabic": "مرحبا بالعالم " * 90,
+       "korean": "안녕하세요" * 200, "controls": "\x00\x1b[31m\u202e\u2028\ud7ff" * 20}  # fmt: skip
 LIVE = "what the caller Mr Doe asked at noon"
 
 
@@ -54,11 +57,12 @@ class Clock:
 
 
 def make_run(
-    folder: Path, *, stage: str = "done", seed: int = 1, users: tuple[int, ...] = (1, 2, 5, 10, 20), captured: bool = False
+    folder: Path, *, stage: str = "done", seed: int = 1, users: tuple[int, ...] = (1, 2, 5, 10, 20), captured: bool = False,
+    odd: bool = False,
 ) -> Path:
     """Make the stack `folder` as it would lie there after `stage`, one of STAGES; returns it.
 
-    `captured`: what callers asked was a suite, too.
+    `captured`: what callers asked was a suite, too. `odd`: answers are long, have no spaces, or run right to left.
     """
     text = (ROOT / "stacks" / "llama3-1-8b-24gb" / "migrate.yaml").read_text(encoding="utf-8")
     folder.mkdir(parents=True)
@@ -74,7 +78,7 @@ def make_run(
         journal = Journal(space.state_dir)
         journal.known({MODEL: True}, tuple(spec.engines))
         try:
-            _Story(folder, spec, journal, clock, random.Random(seed), users, captured).until(stage)
+            _Story(folder, spec, journal, clock, random.Random(seed), users, captured, odd).until(stage)
         finally:
             journal.close()
     return folder
@@ -83,10 +87,10 @@ def make_run(
 class _Story:
     def __init__(
         self, folder: Path, spec: Spec, journal: Journal, clock: Clock, dice: random.Random, users: tuple[int, ...],
-        captured: bool,
+        captured: bool, odd: bool,
     ) -> None:
         self.folder, self.spec, self.journal, self.clock = folder, spec, journal, clock
-        self.dice, self.users, self.captured = dice, users, captured
+        self.dice, self.users, self.captured, self.odd = dice, users, captured, odd
 
     def until(self, stage: str) -> None:
         self._plan()
@@ -199,6 +203,10 @@ class _Story:
             old = f"{one} + {other} = {one + other}"
             new = (old, old, f"{old}, of course.", f"{one} + {other} equals {one + other}.")[number % 4]
             lines += self._asked(case, old, f"{one} + {other} = {one - other}" if number == 9 else new)
+        if self.odd:
+            for name, text in ODD.items():
+                case = Case(f"odd-{name}", "odd", ({"role": "user", "content": text[:200]},), origin="o" * 90)
+                lines += self._asked(case, text, text[::-1])
         if not self.captured:
             return lines
         live = Case("traffic/r-1", TRAFFIC, ({"role": "user", "content": LIVE},), origin="shadow")
