@@ -20,6 +20,8 @@ from orchestrator.steps import Context
 from orchestrator.steps.contractgate import ContractGate, RenderingGate
 from orchestrator.steps.verify import Gate
 
+_NEEDED = ("tools", "json", "stop")     # groups of answers that are groups of the contract, too
+
 
 def require_suites(context: Context) -> None:
     """Read every prompt and suite that the spec names, before anything is started; raises UsageError."""
@@ -48,12 +50,18 @@ class ParityGate(Gate):
             prompts=load_prompts(self.context.dir / wanted.prompts if wanted.prompts else None), suite=suite,
             smoke=SmokeTerms(self.target, tuple(served_names(self.context.spec, self._engine() or "")),
                              wanted.similarity),
-            terms=Terms(wanted.alpha, wanted.loss, wanted.alike, wanted.vary, self.skipped()),
+            terms=Terms(wanted.alpha, wanted.loss, wanted.alike, wanted.vary, self._left_out()),
             manner=Manner(wanted.max_tokens, wanted.repeats, wanted.samples, wanted.parallel, wanted.timeout),
             notes=notes, progress=self._progress,
         )  # fmt: skip
         self.raw = (json.dumps(line) for line in lines)
         return recompute(lines)
+
+    def _left_out(self) -> dict[str, str]:
+        """What was skipped, and what the stack file says that nobody needs, each with the reason."""
+        uses = self.context.spec.parity.uses
+        unneeded = [name for name in _NEEDED if uses is not None and name not in uses]
+        return {**dict.fromkeys(unneeded, "parity.uses does not name it"), **self.skipped()}
 
     def _progress(self, done: int, of: int, prompt: str) -> None:
         self.context.say(f"check-parity {self.target}", f"{done} of {of}: {prompt}", Kind.WAIT, reason="asking")
