@@ -140,8 +140,9 @@ def _heads(old: list[str], new: list[str]) -> list[tuple[str, str]]:
     if (_markers(old) != _markers(new) and not grown) or _slots(old) != _slots(new):
         return [("other template", told(old, new))]
     theirs, ours = words(old), words(new)
-    if theirs == ours:
-        return [("date", told(old, new))]
+    if theirs == ours:      # dates, or a system's turn that holds nothing else
+        more = shorter == longer or any("system" in item.lower() for item in {*old} ^ {*new})
+        return [("date" if more else "other template", told(old, new))]
     if theirs and not ours:
         return [("system prompt missing", f"the new prompt lacks {short(theirs)}")]
     if ours and not theirs:

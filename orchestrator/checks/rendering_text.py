@@ -13,7 +13,7 @@ BEGINNINGS = (
 )  # fmt: skip
 # Special tokens and the tags that templates use as such.
 MARKER = re.compile(
-    r"<\|[^|<>\s]{1,48}\|>|<\uff5c[^\uff5c<>]{1,48}\uff5c>|</?[A-Za-z][\w\u2581-]{0,40}>|<</?SYS>>|\[/?[A-Z][A-Z_]{1,30}\]"
+    r"<\|[^|<>\s]{1,48}\|>|<\uff5c[^\uff5c<>]{1,48}\uff5c>|</?[A-Za-z][\w\u2581-]{0,40}>|<</?SYS>>|\[/?[A-Za-z][A-Z_]{1,30}\]"
 )
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _DATE = r"(?:\d{4}-\d{2}(?:-\d{2})?|\d{1,2} \w{3,9},? \d{4}|\w{3,9} \d{1,2},? \d{4}|\w{3,9} \d{4})"
