@@ -34,6 +34,7 @@ from orchestrator.clients.stream import StreamTransport, open_client
 from orchestrator.names import canonical
 
 _PROGRESS_S = 0.5
+_PACK_S = 0.05
 # Requests are built before their level begins, as far as they take no more than this.
 _BUILT_BYTES = 16 * 2**20
 # An open loop cannot know how many connections it will need; the first ones are opened for it.
@@ -69,7 +70,7 @@ class LoadClient:
             self._captured, _ = read(Path(self._plan.captured.path), self._plan.captured.digest)
         begun = perf_counter_ns()
         ends = begun + int(self._plan.budget_s * 1e9) if self._plan.budget_s else sys.maxsize
-        teller = asyncio.create_task(self._tell())
+        helpers = [asyncio.create_task(self._tell()), asyncio.create_task(self._pack())]
         reachable = {side.name: await self._warm_up(side.name) for side in self._plan.sides}
         for run in self._plan.runs():
             if perf_counter_ns() > ends:
@@ -83,7 +84,8 @@ class LoadClient:
                 reachable[run.side] = answered or not self._plan.give_up
         if self._stopped:
             emit({"kind": "stopped", "reason": self._stopped})
-        teller.cancel()
+        for helper in helpers:
+            helper.cancel()
         for client in self._clients.values():
             await client.aclose()
 
@@ -92,6 +94,11 @@ class LoadClient:
         while True:
             await asyncio.sleep(_PROGRESS_S)
             emit({"kind": "progress", **self._place, "done": len(self._round.shots)})
+
+    async def _pack(self) -> None:
+        """Keep small what long answers bring, while they run."""
+        while True:
+            await asyncio.sleep(_PACK_S)
             for shot in list(self._under_way):
                 if shot.exchange and len(shot.exchange.pieces) >= PACK_FROM:
                     self._spool.pack(shot.exchange, shot.kept)

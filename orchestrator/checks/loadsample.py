@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ class Shot:
     ended_ns: int = 0
 
 
-def sample_of(shot: Shot, start: int, pieces: Sequence[Piece]) -> dict[str, Any]:
+def sample_of(shot: Shot, start: int, pieces: Iterable[Piece]) -> dict[str, Any]:
     """One request as plain data: microseconds since its send stamp, `at_us` and `end_us` since the level's start.
 
     `send_lag_us`: how long after it was due it left. Its due time is `at_us - send_lag_us`.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
+from collections.abc import Iterator
 from typing import IO
 
 from orchestrator.clients.wire import Exchange
@@ -27,7 +28,8 @@ class Kept:
     def __init__(self) -> None:
         self.stamps = array("q")
         self.sizes = array("Q")
-        self.blocks: list[bytes | tuple[int, int]] = []     # in memory, or (offset, length) in the file
+        # How many pieces, and their bytes in memory, or (offset, length) in the file.
+        self.blocks: list[tuple[int, bytes | tuple[int, int]]] = []
 
 
 class Spool:
@@ -45,19 +47,20 @@ class Spool:
             return
         kept.stamps.extend([piece[0] for piece in pieces])
         kept.sizes.extend([len(piece[1]) for piece in pieces])
-        block = b"".join([piece[1] for piece in pieces])
+        block, count = b"".join([piece[1] for piece in pieces]), len(pieces)
         pieces.clear()
         self._left -= len(block)
-        kept.blocks.append(block if self._left >= 0 else self._write(block))
+        kept.blocks.append((count, block if self._left >= 0 else self._write(block)))
 
-    def read(self, kept: Kept) -> list[Piece]:
-        """Return the pieces as they arrived."""
-        data = b"".join(block if isinstance(block, bytes) else self._read(*block) for block in kept.blocks)
-        pieces, at = [], 0
-        for stamp, size in zip(kept.stamps, kept.sizes, strict=True):
-            pieces.append((stamp, data[at : at + size]))
-            at += size
-        return pieces
+    def read(self, kept: Kept) -> Iterator[Piece]:
+        """Give the pieces as they arrived."""
+        number = 0
+        for count, block in kept.blocks:
+            data, at = block if isinstance(block, bytes) else self._read(*block), 0
+            for _ in range(count):
+                size = kept.sizes[number]
+                yield kept.stamps[number], data[at : at + size]
+                at, number = at + size, number + 1
 
     def close(self) -> None:
         if self._file is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +30,8 @@ class Answer:
     error: str | None = None
     stamps: list[int] = field(default_factory=list)
     last_ns: int | None = None
+    words: list[str] = field(default_factory=list, repr=False)      # of text and of reasoning, while a stream is read:
+    thoughts: list[str] = field(default_factory=list, repr=False)   # adding each to a long text would copy it each time
 
     @property
     def ending(self) -> Ending:
@@ -55,7 +57,7 @@ def read_plain(status: int, body: bytes) -> Answer:
     return answer
 
 
-def read_stream(status: int, pieces: Sequence[tuple[int, bytes]]) -> Answer:
+def read_stream(status: int, pieces: Iterable[tuple[int, bytes]]) -> Answer:
     """Read a streamed answer from its (stamp in ns, bytes) pieces; each event takes the stamp of its last byte."""
     answer = Answer(status)
     if status != 200:
@@ -66,6 +68,9 @@ def read_stream(status: int, pieces: Sequence[tuple[int, bytes]]) -> Answer:
             answer.done = True
         else:
             _note_event(answer, stamp, data)
+    answer.text, answer.reasoning = "".join(answer.words), "".join(answer.thoughts)
+    answer.words.clear()
+    answer.thoughts.clear()
     return answer
 
 
@@ -92,8 +97,8 @@ def _note_delta(answer: Answer, stamp: int, choice: dict[str, Any]) -> None:
     delta = _part(choice, "delta")
     text = _text(delta, "content")
     reasoning = _text(delta, "reasoning") or _text(delta, "reasoning_content")
-    answer.text += text
-    answer.reasoning += reasoning
+    answer.words.append(text)
+    answer.thoughts.append(reasoning)
     answer.finish_reason = _text(choice, "finish_reason") or answer.finish_reason
     filled = bool(text or reasoning or delta.get("tool_calls"))
     announces = "role" in delta and not filled

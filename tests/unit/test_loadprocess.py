@@ -266,8 +266,8 @@ def test_the_spool_gives_back_what_it_took(tmp_path):
         expected[turn % 2] += exchange.pieces
         spool.pack(exchange, kept[turn % 2])
         assert exchange.pieces == []
-    assert [spool.read(one) for one in kept] == expected
-    assert spool.read(Kept()) == []
+    assert [list(spool.read(one)) for one in kept] == expected
+    assert list(spool.read(Kept())) == []
     spool.close()
 
 
