@@ -68,7 +68,8 @@ class Load(Section):
     throughput_factor: float = Field(1.0, ge=0, description="least output tokens/s of vLLM over Ollama's")
     error_rate: float = Field(0.0, ge=0, le=1)
     slo_share: float = Field(0.95, gt=0, le=1, description="least share of requests that meet all of slo")
-    pairs: int = Field(8, ge=2, le=8, description="most pairs of runs, old and new; fewer where the first are clear")
+    pairs: int = Field(8, ge=3, le=8, description="most pairs of runs, old and new; fewer where the first are clear")
+    baseline: bool = Field(default=True, description="measure the untouched Ollama before the take-over; off: do not")
     budget: Seconds = Field(1800.0, description="after so long the load test of up begins no further runs")
     slo: Slo | None = Field(None, description="objectives for goodput; none: goodput is not counted")
     lengths: Literal["evidence"] | LengthsOf | None = Field(

@@ -1,12 +1,12 @@
-"""Old against new over paired runs, looked at after every second pair: worse, not worse, or how many pairs more.
+"""Old against new over paired runs, looked at three times: worse, not worse, or how many pairs more.
 
 One figure per run (its p95, its tokens per second), never pooled requests: those of one run are correlated, and tests
 on them find a difference between equal servers in up to 60 % of cases. The pairs alternate, A B B A, so that a drift
 of the machine cancels out of every second pair.
 
-Every look has a part of the 7 % that may miss. Whenever one stops, and for whatever reason, the interval printed then
-holds the truth in at least 93 % of all tests (Bonferroni: no assumption about the spread, and none about the rule of
-stopping), and equal servers are called worse in at most 3.5 %. `bench/comparison.py` shows what comes of it.
+Every look has a part of the 6 % that may miss. Whenever one stops, and for whatever reason, the interval printed then
+holds the truth in at least 94 % of all tests (Bonferroni: no assumption about the spread, and none about the rule of
+stopping), and equal servers are called worse in at most 3 %. `bench/comparison.py` shows what comes of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from orchestrator.stats import t_quantile
 
 Outcome = Literal["worse", "not worse", "inconclusive"]
 
-# Two-sided share of misses of the look after so many pairs. The first is for what is plain, the last for the rest.
-LOOKS = {2: 0.016, 4: 0.006, 6: 0.012, 8: 0.036}
+# Two-sided share of misses of the look after so many pairs. The first is for what is plain, the last for the rest; two
+# pairs would decide nothing: Student's t is 40 there, and 10 with three.
+LOOKS = {3: 0.012, 5: 0.010, 8: 0.038}
 MISS = sum(LOOKS.values())
 MOST_PAIRS = max(LOOKS)
 _TOO_MANY = 1000
@@ -55,7 +56,7 @@ class Comparison:
 
 
 def looks(most: int = MOST_PAIRS) -> dict[int, float]:
-    """Return the looks of a test of at most `most` pairs (2 to 8): the last one has all that is left of the 7 %."""
+    """Return the looks of a test of at most `most` pairs (3 to 8): the last one has all that is left of the 6 %."""
     if not min(LOOKS) <= most <= MOST_PAIRS:
         raise ValueError(f"a test has {min(LOOKS)} to {MOST_PAIRS} pairs, not {most}")
     taken = {pairs: miss for pairs, miss in LOOKS.items() if pairs <= most}
@@ -69,7 +70,7 @@ def compare(
     """Judge paired figures of which larger is worse, as the test did: the first look that decides is the verdict.
 
     worse: the interval excludes 1 (or `bound`, where that is below 1) and the ratio is beyond `bound`; not worse: the
-    whole interval is below `bound`. An odd last pair waits for its partner. Raises ValueError for figures that have no
+    whole interval is below `bound`. Pairs beyond a look wait for the next. Raises ValueError for figures that have no
     ratio.
     """
     if len(old) != len(new):

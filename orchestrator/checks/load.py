@@ -20,7 +20,7 @@ from orchestrator.checks.loadrun import stream_load
 from orchestrator.checks.loadruns import pairs_of
 from orchestrator.checks.loadspread import over_runs
 
-Progress = Callable[[dict[str, Any]], None]
+Progress = Callable[[dict[str, Any]], str | None]
 _KINDS = ("warmup", "level", "request", "stopped")
 
 
@@ -80,11 +80,11 @@ class LoadResults:
             warmups=[*self.warmups, *later.warmups], stopped=[*self.stopped, *later.stopped],
         )  # fmt: skip
 
-    def lines(self, terms: LoadThresholds | None = None) -> Iterator[str]:
+    def lines(self, terms: LoadThresholds | None = None, check: str = "load") -> Iterator[str]:
         """JSON lines from which every figure and the verdict can be computed again; without any secret."""
         plan = self.plan.to_json()
         plan["sides"] = [{**side, "headers": {}} for side in plan["sides"]]
-        head = {"kind": "plan", "check": "load", "target": self.plan.model, "about": self.about}
+        head = {"kind": "plan", "check": check, "target": self.plan.model, "about": self.about}
         yield json.dumps({**head, "thresholds": asdict(terms or LoadThresholds()), **plan})
         for kind, entries in zip(_KINDS, (self.warmups, self.runs, self.samples, self.stopped), strict=True):
             yield from (json.dumps({"kind": kind, **entry}) for entry in entries)
@@ -97,7 +97,8 @@ class LoadResults:
 def run_load(plan: LoadPlan, progress: Progress | None = None) -> LoadResults:
     """Run the plan in a process of its own.
 
-    `progress` gets {phase, side, users, repeat, done, of} about twice a second and may end the run by raising.
+    `progress` gets {phase, side, users, repeat, done, of} about twice a second; what it returns is why to stop with
+    what there is, and it may end the run by raising.
     The process ends with ours, however ours ends. MigrateError if it fails.
     """
     places: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
@@ -109,9 +110,7 @@ def run_load(plan: LoadPlan, progress: Progress | None = None) -> LoadResults:
 
     def look(seen: dict[str, Any]) -> str:
         seen.pop("kind", None)
-        if progress:
-            progress(seen)
-        return ""
+        return (progress(seen) or "") if progress else ""
 
     stream_load(plan, keep, look)
     return LoadResults(plan, places["request"], places["level"], places["warmup"], stopped=places["stopped"])
@@ -134,6 +133,11 @@ def judge_load(results: LoadResults, thresholds: LoadThresholds | None = None) -
 
 def recompute(lines: Iterable[dict[str, Any]]) -> Verdict:
     """Return the verdict that follows from the raw lines alone; ValueError where they are not a load test's."""
+    return judge_load(*read_lines(lines))
+
+
+def read_lines(lines: Iterable[dict[str, Any]]) -> tuple[LoadResults, LoadThresholds]:
+    """Return what the raw lines hold: the results and the terms."""
     plan: dict[str, Any] | None = None
     places: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
     for line in lines:
@@ -147,4 +151,4 @@ def recompute(lines: Iterable[dict[str, Any]]) -> Verdict:
         LoadPlan.from_json(plan), places["request"], places["level"], places["warmup"], plan.get("about"),
         places["stopped"],
     )  # fmt: skip
-    return judge_load(results, LoadThresholds(**plan.get("thresholds", {})))
+    return results, LoadThresholds(**plan.get("thresholds", {}))

@@ -52,6 +52,7 @@ def _up(spec: Spec, states: States, known: Deployed, edit: Edit) -> Iterator[Ste
         yield from _images(spec)
         yield from step_aside(spec, edit)
     yield Step("write-files", "stack", "the stack follows migrate.yaml")
+    yield from _baseline(spec, states)
     if not edit.aside:
         yield from _images(spec)
     if spec.ollama.container:
@@ -71,6 +72,15 @@ def _up(spec: Spec, states: States, known: Deployed, edit: Edit) -> Iterator[Ste
         yield Step("keep-spec", "stack", "the edit is done: from here the way back is another edit")
     if edit.back:
         yield give_back(edit.back, asks=True)
+
+
+def _baseline(spec: Spec, states: States) -> Iterator[Step]:
+    """What Ollama did before can only be measured before: while nothing else runs, and nothing is pinned."""
+    models = [model for model, route in spec.migrating().items() if route.kind == "generate"]
+    if models and spec.load.baseline and spec.ollama.container and states.stack is not StackState.TAKEN_OVER:
+        note = "a few requests, at most 2 minutes for a model; stops where users have to wait (load/baseline: off)"
+        yield Step("take-baseline", "ollama", f"how fast {' and '.join(models)} is before anything changes",
+                   touches_live=True, note=note)  # fmt: skip
 
 
 def _images(spec: Spec) -> Iterator[Step]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from orchestrator.checks import Verdict
 from orchestrator.errors import MigrateError
 
 
@@ -45,6 +48,18 @@ def keep_raw(path: Path, lines: Iterable[str]) -> Raw | None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return Raw(path.name, count, digest.hexdigest()) if count else None
+
+
+def verdict_path(folder: Path, verdict: Verdict) -> Path:
+    """Return where the verdict lies in a stack's folder; its raw lines lie beside it, as .jsonl."""
+    safe = "".join(c if c.isalnum() or c in ".-" else "-" for c in verdict.target)
+    return folder / "report" / f"{verdict.check}-{safe}.json"
+
+
+def keep_verdict(path: Path, verdict: Verdict, raw: Raw | None) -> None:
+    """Write the verdict, with what its raw lines were."""
+    found = {"schema": 1, "at": time.time(), **verdict.to_json(), "raw": asdict(raw) if raw else None}
+    put(path, json.dumps(found, indent=1))
 
 
 def put(path: Path, text: str) -> None:

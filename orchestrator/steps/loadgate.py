@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.checks import Verdict
+from orchestrator.checks.compare import looks
 from orchestrator.checks.load import LoadResults, LoadThresholds, judge_load, run_load
 from orchestrator.checks.loadjudge import wants_pairs
 from orchestrator.checks.loadlengths import lengths_of
@@ -19,7 +20,7 @@ from orchestrator.spec import Spec
 from orchestrator.state import Event, RouteState
 from orchestrator.steps.verify import Gate
 
-_BLOCK = 2      # pairs: A B B A
+_FIRST_N = 22       # requests of a run: three of them give a p95
 _SHOWING_N = 10     # requests: enough for a median with an interval
 
 
@@ -36,12 +37,12 @@ class LoadGate(Gate):
         ends = time.monotonic() + self.context.spec.load.budget
         results = self._others(about)
         verdict = judge_load(results, terms)
-        for pairs in range(0, self.context.spec.load.pairs - 1, _BLOCK):
+        for until in looks(self.context.spec.load.pairs):
             left = ends - time.monotonic()
             if left <= 0:
                 self.context.say(f"check-load {self.target}", "no further runs: load.budget is over", Kind.WARN)
                 break
-            results = results.and_then(self._block(about, pairs, left))
+            results = results.and_then(self._block(about, len(results.pairs(about["users"])), until, left))
             verdict = judge_load(results, terms)
             if not wants_pairs(verdict.evidence):
                 break
@@ -59,12 +60,17 @@ class LoadGate(Gate):
         results = run_load(plan, self._progress) if levels else LoadResults(plan)
         return replace(results, about=about)
 
-    def _block(self, about: dict[str, Any], pairs: int, left: float) -> LoadResults:
-        load = self.context.spec.load
-        level = Level(about["users"], max(about["users"] * load.requests_per_user, JUDGING_N))
-        # Prompts that no earlier block has sent: a prefix cache would know those.
-        plan = replace(self._plan(), levels=(level,), repeats=_BLOCK, seed=1 + pairs, budget_s=left)
-        return run_load(plan, self._progress)
+    def _block(self, about: dict[str, Any], pairs: int, until: int, left: float) -> LoadResults:
+        """The pairs up to the next look; what is plain needs few requests in each of the first."""
+        load, plan = self.context.spec.load, self._plan()
+        least = JUDGING_N if pairs else _FIRST_N
+        return run_load(replace(
+            plan, levels=(Level(about["users"], max(about["users"] * load.requests_per_user, least)),),
+            # A B B A goes on where the last block ended.
+            sides=plan.sides if pairs % 2 == 0 else plan.sides[::-1], repeats=until - pairs,
+            # Prompts that no earlier block has sent: a prefix cache would know those.
+            seed=1 + pairs, budget_s=left,
+        ), self._progress)  # fmt: skip
 
     def _plan(self) -> LoadPlan:
         spec, facts = self.context.spec, self.context.facts

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from orchestrator.plan import Step
 from orchestrator.steps import Action, Context
+from orchestrator.steps.baseline import TakeBaseline
+from orchestrator.steps.contractgate import ContractGate, RenderingGate
 from orchestrator.steps.edit import Drain, KeepSpec, Lower, Raise, ReuseEvidence
 from orchestrator.steps.engines import StartEngine, StopEngine
 from orchestrator.steps.files import WriteFiles
@@ -28,6 +30,7 @@ MAKERS: dict[str, Maker] = {
     "start-ollama": lambda context, step: StartService(context, step.target),
     "start-service": lambda context, step: StartService(context, step.target),
     "open-gateway": lambda context, _: OpenGateway(context),
+    "take-baseline": lambda context, _: TakeBaseline(context),
     "take-over": lambda context, _: TakeOver(context),
     "restore": lambda context, _: Restore(context),
     "start-engine": lambda context, step: StartEngine(context, step.target),
@@ -54,7 +57,7 @@ MAKERS: dict[str, Maker] = {
 }
 
 
-GATES: tuple[type[Gate], ...] = (Health, ParityGate, VectorGate, LoadGate)
+GATES: tuple[type[Gate], ...] = (Health, RenderingGate, ContractGate, ParityGate, VectorGate, LoadGate)
 
 
 def groups() -> tuple[str, ...]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterable
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from orchestrator.checks import Side, Verdict
@@ -19,7 +16,7 @@ from orchestrator.plan.edits import evidence_digest
 from orchestrator.rendering.engine import served_names
 from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, door
-from orchestrator.steps.evidence import Raw, keep_raw, put
+from orchestrator.steps.evidence import keep_raw, keep_verdict, verdict_path
 
 RANK = [
     RouteState.PLANNED, RouteState.DEPLOYED, RouteState.HEALTHY, RouteState.MATCHED, RouteState.PROVEN,
@@ -107,33 +104,25 @@ class Gate:
         return state not in RANK or RANK.index(state) > RANK.index(self.before)
 
     def _keep(self, verdict: Verdict) -> None:
-        path = self._evidence_path()
+        path, skipped = verdict_path(self.context.dir, verdict), self.skipped()
         raw = keep_raw(path.with_suffix(".jsonl"), self.raw)
-        evidence = {**({"skipped": self.skipped()} if self.skipped() else {}), **verdict.evidence}
-        found = {"schema": 1, "at": time.time(), **verdict.to_json(), "evidence": evidence, "raw": _plain(raw)}
-        put(path, json.dumps(found, indent=1))
+        told = {"skipped": skipped, **verdict.evidence} if skipped else verdict.evidence
+        keep_verdict(path, replace(verdict, evidence=told), raw)
         self.context.journal.append(
             "verdict", f"{self.check} {self.target}", verdict.result,
             {"summary": verdict.summary, "evidence": str(path.relative_to(self.context.dir)),
-             "raw": _plain(raw), "spec": self.digest()},
+             "raw": asdict(raw) if raw else None, "spec": self.digest()},
         )  # fmt: skip
 
-    def _evidence_path(self) -> Path:
-        safe = "".join(c if c.isalnum() or c in ".-" else "-" for c in self.target)
-        return self.context.dir / "report" / f"{self.check}-{safe}.json"
-
     def _evidence_note(self) -> str:
-        return f"the evidence is in {self._evidence_path()}"
+        path = verdict_path(self.context.dir, Verdict(self.check, self.target, "fail", ""))
+        return f"the evidence is in {path}"
 
     def _side(self, name: Literal["ollama", "vllm"]) -> Side:
         return Side(name, *door(self.context, name, self._engine() if name == "vllm" else None))
 
     def _engine(self) -> str | None:
         return self.context.spec.routes[self.target].engine
-
-
-def _plain(raw: Raw | None) -> dict[str, Any] | None:
-    return asdict(raw) if raw else None
 
 
 class Health(Gate):

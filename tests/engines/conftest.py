@@ -35,9 +35,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         }},
         # Two cores serve both sides and the clients: what is asserted is what arrives, not how fast.
         # Ollama is a stand-in here, with words of its own: another model, on purpose.
-        "parity": {"alike": 0, "vary": 1, "suites": []},
+        # The tiny model's template knows no tools, so nobody may need them here.
+        "parity": {"alike": 0, "vary": 1, "suites": [], "uses": [
+            "streaming", "usage", "stop", "limits", "sampling", "logprobs", "json", "reasoning", "system", "vision",
+            "errors", "native", "lists", "names", "completions", "responses", "messages", "context",
+        ]},
         "load": {"users": [1, 2], "requests_per_user": 2, "max_tokens": 8, "latency_factor": 100.0,
-                 "throughput_factor": 0.0},
+                 "throughput_factor": 0.0, "baseline": False},
         "cutover": {"bake": "2s", "min_requests": 2, "patience": "120s", "lease": "15s",
                     "thresholds": {"ttft_ratio": 1000.0, "e2e_ratio": 1000.0}},
     }

@@ -27,7 +27,8 @@ HANG_S = 240.0      # a command that takes longer hangs
 NAME = "kt"
 # Quick, and no verdict depends on how busy the machine is.
 SETTINGS: dict[str, Any] = {
-    "load": {"users": [1, 2], "requests_per_user": 2, "max_tokens": 8, "latency_factor": 100.0},
+    "load": {"users": [1, 2], "requests_per_user": 2, "max_tokens": 8, "latency_factor": 100.0,
+             "baseline": False},
     "cutover": {"bake": "2s", "min_requests": 2, "patience": "90s", "lease": "6s",
                 "thresholds": {"ttft_ratio": 100.0, "e2e_ratio": 100.0}},
 }

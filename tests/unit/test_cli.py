@@ -341,7 +341,7 @@ def test_an_ollama_outside_docker_is_not_taken_over(stack):
 def test_up_without_a_terminal_needs_a_yes_before_its_first_step(stack):
     said = short(with_docker(stack, "up"), 2)
     assert "--yes" in said
-    assert "take-over" in said
+    assert "take-baseline" in said
     journal = journal_of(stack)
     assert journal.entries("intent") == []
     assert journal.runs()[-1]["code"] == 2
@@ -355,7 +355,7 @@ def test_a_dry_run_is_the_plan_and_nothing_else(stack):
     assert "take-over" in done.stdout
     assert "[touches live traffic]" in done.stdout
     as_json = json.loads(with_docker(stack, "up", "-n", "--json").stdout)
-    assert [step["kind"] for step in as_json["steps"] if step["touches_live"]] == ["take-over"]
+    assert [step["kind"] for step in as_json["steps"] if step["touches_live"]] == ["take-baseline", "take-over"]
     assert journal_of(stack).entries("intent") == []
     assert [name for name in files(stack) if not name.endswith(("-wal", "-shm"))] == before
 
