@@ -129,20 +129,20 @@ def verdict(asked):
     return overall(judge_shape(asked, terms) + judge_checked(asked, terms))[0]
 
 
-@pytest.mark.parametrize("wavering", [0.0, 0.03, 0.1, 0.3])
-@pytest.mark.parametrize("ability, drift", [(0.05, 0.0), (0.5, 0.0), (0.95, 0.0), (0.5, 0.1), (0.95, 0.03)])
+@pytest.mark.parametrize("wavering", [0.0, 0.05, 0.3])
+@pytest.mark.parametrize("ability, drift", [(0.05, 0.0), (0.5, 0.1), (0.95, 0.03)])
 def test_equal_sides_are_rarely_red(wavering, ability, drift):
     rng = random.Random(11)
-    found = [verdict(world(rng, ability=ability, wavering=wavering, drift=drift)) for _ in range(120)]
-    assert found.count("fail") <= 6 * 120 // 100, "at most 5 in 100, and a little chance"
-    assert found.count("inconclusive") <= 12
+    found = [verdict(world(rng, ability=ability, wavering=wavering, drift=drift)) for _ in range(80)]
+    assert found.count("fail") <= 4, "at most 5 in 100"
+    assert found.count("inconclusive") <= 8
 
 
 def test_a_side_that_lost_a_quarter_is_red():
     rng = random.Random(12)
-    found = [verdict(world(rng, ability=0.9, loss=0.25)) for _ in range(60)]
-    assert found.count("fail") >= 48
-    assert found.count("pass") <= 6
+    found = [verdict(world(rng, ability=0.9, loss=0.25)) for _ in range(40)]
+    assert found.count("fail") >= 32
+    assert found.count("pass") <= 4
 
 
 @pytest.mark.parametrize("group", SIZES)

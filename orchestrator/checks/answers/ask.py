@@ -183,8 +183,11 @@ class _Door:
 
 
 def read_reply(status: int, body: bytes) -> Reply:
-    """Read a whole chat answer."""
-    answer = read_plain(status, body)
+    """Read a whole chat answer, whatever it looks like."""
+    try:
+        answer = read_plain(status, body)
+    except (TypeError, AttributeError, RecursionError) as error:
+        return Reply(status, "error", error=f"not a chat answer: {error}")
     return Reply(
         status, answer.ending, answer.text, answer.reasoning, tuple(_calls(body)), answer.finish_reason,
         answer.prompt_tokens, answer.output_tokens, answer.error,

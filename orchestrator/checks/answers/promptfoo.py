@@ -12,7 +12,9 @@ import yaml
 
 from orchestrator.checks.answers.assertions import IGNORED, problem
 from orchestrator.checks.answers.case import Case, params_problem
+from orchestrator.checks.answers.checked import ALL
 from orchestrator.checks.answers.filling import Reading, filled, messages_of
+from orchestrator.checks.answers.shape import SHAPES
 
 OWN = "own"
 # Of promptfoo's own keys: what does not bear on what is asked.
@@ -25,6 +27,7 @@ _TEST = {
 # What would change a prompt or an answer, and is code or a template of its own.
 _CHANGES = ("transform", "transformVars", "postprocess", "prefix", "suffix", "contextTransform")
 _SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".ndjson")
+_TAKEN = (*SHAPES, ALL, "smoke")
 _MOST = 2000        # cases of one file
 _BYTES = 32 * 2**20
 
@@ -187,6 +190,8 @@ def _test(test: Any, place: str, frame: _Frame, read: Reading) -> None:
     _options(test, place, frame, read)
     metadata = {**_object(frame.default, "metadata", "defaultTest", read), **_object(test, "metadata", place, read)}
     group = str(metadata.get("group") or OWN)
+    if group in _TAKEN:
+        read.wrong(f"{place}.metadata.group", f"{group} is a judgement of its own: choose another name")
     own = test.get("messages", test.get("prompt"))
     prompts = [("", own)] if own is not None else frame.prompts
     if not prompts:

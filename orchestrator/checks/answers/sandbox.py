@@ -25,7 +25,10 @@ _OUTPUT = 2000
 _GUARD = """
 import resource as _r, sys as _s
 for _what, _most in {limits!r}.items():
-    _r.setrlimit(getattr(_r, _what), (_most, _most))
+    try:
+        _r.setrlimit(getattr(_r, _what), (_most, _most))
+    except (OSError, ValueError, AttributeError):  # macOS has no such bound
+        pass
 def _hook(event, args, _ok={allowed!r}, _real=__import__("os").path.realpath):
     if event in ("open", "os.listdir", "os.scandir"):
         path, mode = args[0], (args[1] if event == "open" else "r")
