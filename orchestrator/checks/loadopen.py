@@ -24,11 +24,9 @@ def open_figures(samples: Sequence[Sample], runs: Sequence[dict[str, Any]]) -> d
     """
     not_sent = sum(run.get("not_sent", 0) for run in runs)
     shape = runs[0].get("shape", "constant") if runs else "constant"
-    worst: dict[str, Any] = {"middle": 0.0, "end": 0.0, "most": 0, "per_s": 0.0}
-    for run in runs:
-        found = backlog([s for s in samples if s["repeat"] == run["repeat"]])
-        if found["per_s"] >= worst["per_s"]:
-            worst = found
+    found = [backlog([s for s in samples if s["repeat"] == run["repeat"]]) for run in runs]
+    worst = max(found or [backlog([])], key=lambda one: one["per_s"])
+    worst["most"] = max((one["most"] for one in found), default=0)
     why = f"{not_sent} requests could not be sent: too many were in flight" if not_sent else ""
     if not why and shape in ("constant", "poisson") and grows(worst):
         why = f"requests in flight grew from {worst['middle']:.0f} to {worst['end']:.0f}: {worst['per_s']:+.2f}/s"
