@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from orchestrator.checks import Verdict
+from orchestrator.checks import Judgement, Verdict
 from orchestrator.clients.openai import OpenAI, Unreachable
 from orchestrator.errors import MigrateError
 
@@ -30,32 +30,62 @@ def check_health(
                                 "adapters": dict(adapters or {})}  # fmt: skip
     for question in (_answers, _serves, _gives_one):
         try:
-            problem = question(client, evidence)
+            question(client, evidence)
         except Unreachable as failure:
-            problem = f"no answer: {failure.evidence or failure.message}"
+            evidence["problem"] = f"no answer: {failure.evidence or failure.message}"
         except MigrateError as failure:
-            problem = f"{failure.message}: {failure.evidence}" if failure.evidence else failure.message
-        if problem:
-            return Verdict("health", target, "fail", problem, {**evidence, "failed_at": question.__name__.strip("_")})
-    token = "an embedding" if kind == "embedding" else "a token"
+            said = f"{failure.message}: {failure.evidence}" if failure.evidence else failure.message
+            evidence["problem"] = said
+        if _problem(evidence):
+            evidence["failed_at"] = question.__name__.strip("_")
+            break
+    result, summary = rejudge(evidence)
+    return Verdict("health", target, result, summary, evidence)
+
+
+def rejudge(evidence: dict[str, Any]) -> tuple[Judgement, str]:
+    """Return result and summary from the evidence alone: of one engine, or of each of its replicas."""
+    if "replicas" in evidence:
+        copies = {name: rejudge(one) for name, one in evidence["replicas"].items()}
+        failed = next((name for name, (result, _) in copies.items() if result != "pass"), None)
+        which = f"replica {failed}: " if failed else f"each of {len(copies)} replicas "
+        result, summary = copies[failed] if failed else next(iter(copies.values()))
+        return result, which + summary
+    problem = _problem(evidence)
+    if problem:
+        return "fail", problem
+    token = "an embedding" if evidence["kind"] == "embedding" else "a token"
+    adapters = evidence["adapters"]
     loaded = f", with LoRA {', '.join(adapters)}" if adapters else ""
-    summary = f"answers, serves {', '.join(served_names)} from {expected_root}{loaded}, gave {token}"
-    return Verdict("health", target, "pass", summary, evidence)
+    names = ", ".join(evidence["served_names"])
+    return "pass", f"answers, serves {names} from {evidence['expected_root']}{loaded}, gave {token}"
 
 
-_Question = Callable[[OpenAI, dict[str, Any]], str]
-
-
-def _answers(client: OpenAI, evidence: dict[str, Any]) -> str:
-    client.health()
-    evidence["health"] = 200
+def _problem(evidence: dict[str, Any]) -> str:
+    """What is wrong, as far as the questions have been asked; empty if nothing is."""
+    if "problem" in evidence:
+        return str(evidence["problem"])
+    if "models" in evidence:
+        wrong = _wrongly_served(evidence)
+        if wrong:
+            return wrong
+    if "answer" in evidence:
+        return _nothing_given(evidence)
     return ""
 
 
-def _serves(client: OpenAI, evidence: dict[str, Any]) -> str:
+def _answers(client: OpenAI, evidence: dict[str, Any]) -> None:
+    client.health()
+    evidence["health"] = 200
+
+
+def _serves(client: OpenAI, evidence: dict[str, Any]) -> None:
     models = client.models()
     evidence["models"] = [{"id": m.id, "root": m.root, "max_model_len": m.max_model_len} for m in models]
-    served = {model.id: model.root for model in models}
+
+
+def _wrongly_served(evidence: dict[str, Any]) -> str:
+    served = {model["id"]: model["root"] for model in evidence["models"]}
     missing = [name for name in evidence["served_names"] if name not in served]
     if missing:
         return f"does not serve {', '.join(missing)}, but {', '.join(served) or 'nothing'}"
@@ -71,20 +101,21 @@ def _serves(client: OpenAI, evidence: dict[str, Any]) -> str:
     return f"answers {', '.join(bare)} with the base model, not with its LoRA adapter" if bare else ""
 
 
-def _gives_one(client: OpenAI, evidence: dict[str, Any]) -> str:
+def _gives_one(client: OpenAI, evidence: dict[str, Any]) -> None:
     name = evidence["served_names"][0]
     if evidence["kind"] == "embedding":
-        return _gives_embedding(client, name, evidence)
+        answer = client.embeddings({"model": name, "input": "one word"})
+        vector = (answer.get("data") or [{}])[0].get("embedding") or []
+        evidence["answer"] = {"dimension": len(vector), "null": not any(vector), "usage": answer.get("usage")}
+        return
     body = {"model": name, "messages": [{"role": "user", "content": "Say one word."}], "max_tokens": 1}
     answer = client.chat({**body, "temperature": 0})
     evidence["answer"] = {"choices": answer.get("choices"), "usage": answer.get("usage")}
-    tokens = (answer.get("usage") or {}).get("completion_tokens", 0)
-    return "" if answer.get("choices") and tokens >= 1 else "answered without generating a token"
 
 
-def _gives_embedding(client: OpenAI, name: str, evidence: dict[str, Any]) -> str:
-    answer = client.embeddings({"model": name, "input": "one word"})
-    data = answer.get("data") or [{}]
-    vector = data[0].get("embedding") or []
-    evidence["answer"] = {"dimension": len(vector), "usage": answer.get("usage")}
-    return "" if vector and any(vector) else "answered without an embedding"
+def _nothing_given(evidence: dict[str, Any]) -> str:
+    answer = evidence["answer"]
+    if evidence["kind"] == "embedding":
+        return "" if answer["dimension"] and not answer["null"] else "answered without an embedding"
+    tokens = (answer["usage"] or {}).get("completion_tokens", 0)
+    return "" if answer["choices"] and tokens >= 1 else "answered without generating a token"

@@ -17,7 +17,7 @@ from orchestrator.report.figures import percent, shown
 
 _LONGEST = 1500     # characters of one answer
 _QUESTION = 600
-_MOST = 120         # prompts shown, those that differ first
+_BUDGET = 300_000   # characters of prompts and answers shown of all models together, those that differ first
 _ORDER = {"fail": 0, "note": 1, "gain": 2, "": 3}
 Files = Mapping[str, Sequence[dict[str, Any]]]
 
@@ -25,7 +25,8 @@ Files = Mapping[str, Sequence[dict[str, Any]]]
 def answers(verdicts: Iterable[dict[str, Any]], files: Files) -> list[dict[str, Any]]:
     """Return one object per parity or vectors verdict. `files`: raw lines by file, where they can be read."""
     listed = list(verdicts)
-    return [_parity(one, files) for one in listed if one["check"] == "parity"] + [
+    parity = [one for one in listed if one["check"] == "parity"]
+    return [_parity(one, files, _BUDGET // len(parity)) for one in parity] + [
         _vectors(one) for one in listed if one["check"] == "vectors"
     ]
 
@@ -35,7 +36,7 @@ def captured(lines: Iterable[dict[str, Any]]) -> bool:
     return any(line.get("kind") == "case" and line.get("group") == TRAFFIC for line in lines)
 
 
-def _parity(verdict: dict[str, Any], files: Files) -> dict[str, Any]:
+def _parity(verdict: dict[str, Any], files: Files, budget: int) -> dict[str, Any]:
     evidence, raw = verdict["evidence"], verdict["raw"]
     found = [one for one in evidence.get("findings", ()) if isinstance(one, dict)]
     asked = gather(files.get(raw["file"], ())) if raw else []
@@ -45,19 +46,32 @@ def _parity(verdict: dict[str, Any], files: Files) -> dict[str, Any]:
     rows.sort(key=lambda row: (_ORDER[row["level"]], row["same"]))
     differ = [row for row in rows if not row["same"] or row["level"]]
     same = [row for row in rows if row["same"] and not row["level"]]
+    differ_shown = _within(differ, budget * 3 // 4)
+    same_shown = _within(same, budget // 4)
     return {
         "kind": "parity", "target": verdict["target"], "result": verdict["result"], "summary": verdict["summary"],
         "alike_percent": percent(evidence.get("similarity_mean")),
         "count": len(rows), "same": sum(row["same"] for row in rows),
         "failed": sum(row["level"] == "fail" for row in rows),
-        "captured": len(asked) - len(own), "differ": differ[:_MOST], "alike": same[:_MOST],
-        "left": max(0, len(differ) - _MOST) + max(0, len(same) - _MOST),
+        "captured": len(asked) - len(own), "differ": differ_shown, "alike": same_shown,
+        "left": len(rows) - len(differ_shown) - len(same_shown),
         "groups": [{"name": one["name"], "result": one["result"], "summary": one["summary"]}
                    for one in evidence.get("groups", ())],
         "general": [one.get("detail", "") for one in found if one.get("prompt") == "*"],
         "notes": [*map(str, evidence.get("notes", ())), *map(str, (evidence.get("sampling") or {}).get("notes", ()))],
         "skipped": skipped(evidence),
     }  # fmt: skip
+
+
+def _within(rows: list[dict[str, Any]], budget: int) -> list[dict[str, Any]]:
+    """Return the first rows whose texts fit into so many characters."""
+    kept = []
+    for row in rows:
+        budget -= len(row["question"]) + len(row["ollama"]["text"]) + len(row["vllm"]["text"]) + 200
+        if budget < 0:
+            break
+        kept.append(row)
+    return kept
 
 
 def _pairs(pairs: Iterable[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -54,13 +54,13 @@ def parts(
 ) -> dict[str, Any]:
     """Return the parts that follow from verdicts, journal and raw lines alone: `verify` makes them again."""
     states = headline.standing(routes, journal)
-    measured = loads(verdicts)
+    measured = loads(verdicts, files)
     return {
         "headline": headline.headline(routes, states, verdicts),
         "routes": headline.standings(routes, states, journal, verdicts),
         "decision": ground.decision(journal), "answers": answers(verdicts, files),
         "surfaces": surfaces(verdicts), "loads": measured,
-        "live": story.live(verdicts), "weights": story.weights(journal), "timeline": story.timeline(journal),
+        "live": story.live(verdicts, files), "weights": story.weights(journal), "timeline": story.timeline(journal),
         "cited": ground.quoted(measured),
     }  # fmt: skip
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from orchestrator.report.answers import Files
 from orchestrator.report.figures import log_ticks, percent, quantile, shown, ticks
+from orchestrator.report.onerun import BY_HAND, besides
 
 SIDES = ("ollama", "vllm")
 _TIMES = ("ttft", "e2e", "tpot", "itl")
@@ -17,23 +19,27 @@ _CHARTS = (
 _WIDE = 20      # beyond this range a linear scale hides the lower curve
 
 
-def loads(verdicts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one object per load verdict."""
-    return [_load(one) for one in verdicts if one["check"] == "load"]
+def loads(verdicts: Iterable[dict[str, Any]], files: Files) -> list[dict[str, Any]]:
+    """Return one object per load verdict, then those of load tests by hand. `files`: raw lines by file."""
+    listed = list(verdicts)
+    return [_load(one, files) for check in ("load", BY_HAND) for one in listed if one["check"] == check]
 
 
-def _load(verdict: dict[str, Any]) -> dict[str, Any]:
-    evidence = verdict["evidence"]
+def _load(verdict: dict[str, Any], files: Files) -> dict[str, Any]:
+    evidence, raw = verdict["evidence"], verdict["raw"]
     levels = [
-        {"users": level.get("users"), **{side: figures(level.get(side) or {}) for side in SIDES}}
+        {"users": level.get("users"), "label": str(level.get("label") or level.get("users")),
+         **{side: figures(level.get(side) or {}) for side in SIDES}}
         for level in evidence.get("levels", ())
     ]
     compared = evidence.get("comparison") or {}
     return {
-        "target": verdict["target"], "result": verdict["result"], "summary": verdict["summary"], "levels": levels,
+        "target": verdict["target"], "by_hand": verdict["check"] == BY_HAND, "at": verdict["at"],
+        "result": verdict["result"], "summary": verdict["summary"], "levels": levels,
+        "besides": besides(files[raw["file"]]) if raw and raw["file"] in files else [],
         "comparison": {key: shown(value) for key, value in compared.items() if isinstance(value, int | float)},
         "limits": [
-            {"users": level["users"], "side": side, "why": why}
+            {"label": level["label"], "side": side, "why": why}
             for level in levels for side in SIDES for why in level[side]["client_limited"]
         ],
         "charts": [chart for title, where, unit in _CHARTS if (chart := _chart(levels, title, where, unit))],

@@ -59,15 +59,15 @@ def headline(routes: Routes, states: States, verdicts: Sequence[dict[str, Any]])
 
 
 def _newest(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each check and target the last one: a step that failed and passed later has passed."""
-    return list({(one["check"], one["target"]): one for one in verdicts}.values())
+    """Of each gate and target the last one: a step that failed and passed later has passed."""
+    return list({(one["check"], one["target"]): one for one in verdicts if one["check"] in _GATES}.values())
 
 
 def standings(
     routes: Routes, states: States, journal: Sequence[dict[str, Any]], verdicts: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return one object per route: where it is, its weight, and the newest verdict of each check."""
-    newest = sorted(_newest(verdicts), key=lambda one: _GATES.index(one["check"]) if one["check"] in _GATES else 99)
+    newest = sorted(_newest(verdicts), key=lambda one: _GATES.index(one["check"]))
     found = []
     for model, engine in routes.items():
         gates = [

@@ -1,26 +1,46 @@
-"""One load test alone, as the page shows it: figures of each level from its raw lines."""
+"""A load test by hand, and what else the raw lines of any load test tell: first requests, the ceiling, the door."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from orchestrator.checks.loadmetrics import level_figures
-from orchestrator.report.curves import loads
+from orchestrator.checks import Verdict
+from orchestrator.checks.loadsummary import summarise
+from orchestrator.report.figures import shown
+
+BY_HAND = "load-test"
 
 
-def one_run(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the part that the page shows of a load test; one by hand has figures and no verdict."""
-    plan = lines[0]
-    samples = [one for one in lines if one.get("kind") == "request"]
-    runs = [one for one in lines if one.get("kind") == "level"]
-    users = sorted({one["users"] for one in runs if one["users"]})
-    levels = [
-        {"users": n, **{side: level_figures([s for s in samples if (s["side"], s["users"]) == (side, n)],
-                                            [r for r in runs if (r["side"], r["users"]) == (side, n)])
-                        for side in ("ollama", "vllm")}}
-        for n in users
-    ]  # fmt: skip
-    verdict = {"check": "load", "target": plan["model"], "result": "open", "evidence": {"levels": levels},
-               "summary": f"{len(samples)} requests, {len(users)} levels; measured, not judged"}  # fmt: skip
-    return loads([verdict])[0]
+def by_hand(lines: Iterable[dict[str, Any]]) -> Verdict:
+    """Return the figures of a load test by hand, which judges nothing, in the form of a verdict's evidence."""
+    found = summarise(lines)
+    levels: dict[str, dict[str, Any]] = {}
+    for one in found["levels"]:
+        place = levels.setdefault(one["level"], {"users": one["users"], "label": one["level"]})
+        place[one["side"]] = one
+    asked = sum(one["n"] for one in found["levels"])
+    said = f"{asked} requests at {len(levels)} levels; measured, not judged"
+    stopped = f"; stopped: {found['stopped']}" if found["stopped"] else ""
+    return Verdict(BY_HAND, found["model"], "inconclusive", said + stopped, {"levels": list(levels.values())})
+
+
+def besides(lines: Iterable[dict[str, Any]]) -> list[str]:
+    """Return sentences on what no figure of a level tells."""
+    found = summarise(lines)
+    told = [
+        f"The first request of all took {_s(one['e2e_ms'])} on {_NAMES[side]}, its first token {_s(one['ttft_ms'])}."
+        for side, one in found["first"].items() if one["e2e_ms"] is not None and one["ttft_ms"] is not None
+    ]
+    told += [f"Ceiling of {_NAMES[side]}: {one['text']}" for side, one in found["ceiling"].items() if one.get("text")]
+    door = found["door"]
+    if door and isinstance(door.get("added_ms"), int | float):
+        told.append(f"The door of the checks adds {shown(door['added_ms'])} ms to each request, on both sides alike.")
+    return told
+
+
+_NAMES = {"ollama": "Ollama", "vllm": "vLLM"}
+
+
+def _s(ms: float) -> str:
+    return f"{shown(ms)} ms" if ms < 1000 else f"{shown(ms / 1000)} s"

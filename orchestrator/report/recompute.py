@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.checks import Verdict
 from orchestrator.decide.canary import Judgement, Side, judge
+from orchestrator.report.onerun import BY_HAND, by_hand
 from orchestrator.spec import Thresholds
 
 Recompute = Callable[[Iterable[dict[str, Any]]], Verdict]
@@ -16,6 +17,7 @@ MODULES = {
     "contract": "orchestrator.checks.contract",
     "rendering": "orchestrator.checks.rendering",
     "load": "orchestrator.checks.load",
+    "baseline": "orchestrator.checks.baseline",
     "parity": "orchestrator.checks.parity",
     "vectors": "orchestrator.checks.vectors",
     "health": "orchestrator.checks.health",
@@ -31,8 +33,8 @@ def recompute(check: str, lines: Sequence[dict[str, Any]]) -> Verdict:
 
     Raises Unjudged where nobody can; anything else means that the lines are not such a check's.
     """
-    if check == "shift":
-        return _shift(lines)
+    if check in _OURS:
+        return _OURS[check](lines)
     found = getattr(_module(check), "recompute", None)
     if found is None:
         raise Unjudged(f"nothing judges raw lines of {check}")
@@ -67,6 +69,9 @@ def _shift(lines: Sequence[dict[str, Any]]) -> Verdict:
     control = Side(**plan["control"]) if plan["control"] else None
     found = judge(records, Thresholds.model_validate(plan["thresholds"]), plan["min_requests"], control)
     return Verdict("shift", plan["target"], found.result, found.reasons[0], evidence_of(plan["weight"], found))
+
+
+_OURS: dict[str, Callable[[Sequence[dict[str, Any]]], Verdict]] = {"shift": _shift, BY_HAND: by_hand}
 
 
 def evidence_of(weight: float, found: Judgement) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.errors import MigrateError
 from orchestrator.facts import Facts
 from orchestrator.journal import Entry, Journal
+from orchestrator.report.onerun import BY_HAND, by_hand
 from orchestrator.spec import Spec
 from orchestrator.workspace import Workspace
 
@@ -51,7 +52,7 @@ class Material:
 def read(space: Workspace, spec: Spec, journal: Journal) -> Material:
     """Look once; needs no lock. Raises MigrateError where a file of evidence cannot be read."""
     folder = space.dir / "report"
-    kept = tuple(_verdicts(folder)) if folder.is_dir() else ()
+    kept = (*_verdicts(folder), *_by_hand(folder)) if folder.is_dir() else ()
     lines = (*(_line(one) for one in journal.entries() if one.kind in _KINDS), *map(_run, journal.runs()))
     return Material(spec, folder, space.facts(), lines, kept)
 
@@ -78,6 +79,21 @@ def _verdicts(folder: Path) -> Iterator[Kept]:
             ) from error
         if isinstance(data, dict) and {"check", "target", "result", "evidence"} <= data.keys():
             yield Kept(str(data["check"]), str(data["target"]), data, path.name)
+
+
+def _by_hand(folder: Path) -> Iterator[Kept]:
+    """Give the newest load test by hand of each model; one that ends in the middle is left out."""
+    newest: dict[str, Kept] = {}
+    for path in sorted(folder.glob(f"{BY_HAND}-*.jsonl"), key=lambda one: one.stat().st_mtime):
+        try:
+            lines, digest = lines_of(path)
+            found = by_hand(lines)
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            continue
+        raw = {"file": path.name, "lines": len(lines), "sha256": digest}
+        data = {**found.to_json(), "at": path.stat().st_mtime, "raw": raw}
+        newest[found.target] = Kept(BY_HAND, found.target, data, path.name)
+    yield from newest.values()
 
 
 def lines_of(path: Path) -> tuple[list[dict[str, Any]], str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from orchestrator.report.figures import moment, shown
+from orchestrator import stats
+from orchestrator.report.answers import Files
+from orchestrator.report.figures import moment, quantile, shown
 
 _SIDES = ("ollama", "vllm")
+_MOST = 400     # the newest events; older ones are in the journal
 _SUBJECTS = {"plan": "plan", "weights": "traffic on vLLM", "warn": "note"}
 
 
@@ -25,19 +29,33 @@ def shifts(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def live(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what live requests showed on both sides at each judged step; times in ms."""
-    return [
-        {"at": one["at"], "routes": one["target"], "weight": shown(one["evidence"]["weight"]),
-         "result": one["result"], "reason": one["summary"],
-         **{side: _side(one["evidence"].get(side) or {}) for side in _SIDES}}
-        for one in verdicts if one["check"] == "shift"
-    ]  # fmt: skip
+def live(verdicts: Sequence[dict[str, Any]], files: Files) -> list[dict[str, Any]]:
+    """Return what live requests showed on both sides at each judged step; times in ms. `files`: raw lines by file."""
+    found = []
+    for one in verdicts:
+        if one["check"] == "shift":
+            lines = files.get(one["raw"]["file"], ()) if one["raw"] else ()
+            sides = {side: _side(one["evidence"].get(side) or {}, lines, side) for side in _SIDES}
+            found.append({"at": one["at"], "routes": one["target"], "weight": shown(one["evidence"]["weight"]),
+                          "result": one["result"], "reason": one["summary"], **sides})  # fmt: skip
+    return found
 
 
-def _side(side: dict[str, Any]) -> dict[str, Any]:
+def _side(side: dict[str, Any], lines: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    own = [one for one in lines if one.get("kind") == "request" and one.get("side") == name and _answered(one)]
     return {"requests": side.get("requests"), "bad": side.get("bad"), "refusing": side.get("refusing"),
-            **{key: shown(side.get(key)) for key in ("ttft_p50", "ttft_p95", "e2e_p50")}}  # fmt: skip
+            **{key: shown(side.get(key)) for key in ("ttft_p50", "ttft_p95", "e2e_p50")},
+            "first": _spread(own, "ttft_ms"), "total": _spread(own, "total_ms")}  # fmt: skip
+
+
+def _answered(line: dict[str, Any]) -> bool:
+    return line.get("outcome") == "complete" and not line.get("forced") and int(line.get("status") or 0) < 400
+
+
+def _spread(lines: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    """Return p50 and p95 with their intervals, without what the gateway itself waited."""
+    values = [float(one[key]) - float(one.get("held_ms") or 0) for one in lines if one.get(key) is not None]
+    return {f"p{q}": quantile(asdict(stats.quantile(values, q))) for q in (50, 95)}
 
 
 def weights(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -57,8 +75,8 @@ def weights(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def timeline(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what is worth telling, oldest first: steps that ended, verdicts, weights, warnings."""
-    found = []
+    """Return what is worth telling, oldest first: steps that ended, verdicts, weights, warnings. The newest 400."""
+    found: list[dict[str, Any]] = []
     for line in sorted(journal, key=lambda one: float(one["at"])):
         text = _text(line)
         if text is not None:
@@ -67,7 +85,7 @@ def timeline(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             subject = f"migrate {subject}" if line["kind"] == "run" else subject
             found.append({"at": moment(line["at"]), "kind": line["kind"], "subject": subject, "text": text,
                           "result": result, "seconds": shown(line["data"].get("seconds"))})  # fmt: skip
-    return found
+    return found[-_MOST:]
 
 
 def _ended(line: dict[str, Any]) -> str:

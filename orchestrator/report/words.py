@@ -21,10 +21,19 @@ def differences(old: str, new: str) -> tuple[list[Part], list[Part]]:
     left: list[Part] = []
     right: list[Part] = []
     for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-        left.append((kind != "equal", "".join(one[a:b])))
-        right.append((kind != "equal", "".join(other[c:d])))
+        # A blank between two words that differ is no agreement.
+        differs = kind != "equal" or (bool(left) and b < len(one) and d < len(other) and "".join(one[a:b]).isspace())
+        left.append((differs, "".join(one[a:b])))
+        right.append((differs, "".join(other[c:d])))
     return _parts(left), _parts(right)
 
 
 def _parts(found: list[Part]) -> list[Part]:
-    return [part for part in found if part[1]]
+    """Join neighbours of one kind; leave empty ones out."""
+    joined: list[Part] = []
+    for differs, text in found:
+        if joined and joined[-1][0] == differs:
+            joined[-1] = (differs, joined[-1][1] + text)
+        elif text:
+            joined.append((differs, text))
+    return joined

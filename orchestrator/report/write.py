@@ -12,9 +12,10 @@ from typing import Any
 
 from orchestrator.errors import MigrateError
 from orchestrator.report.answers import captured
+from orchestrator.report.onerun import BY_HAND
 from orchestrator.report.source import JOURNAL, Material, lines_of
 
-_SHOWN = ("parity",)    # checks whose raw lines the page shows
+_SHOWN = ("parity", "load", BY_HAND, "shift")     # checks of whose raw lines the page shows more than the verdict
 
 
 @dataclass

@@ -16,6 +16,7 @@ from orchestrator.checks.answers.case import Case
 from orchestrator.checks.answers.record import Reply
 from orchestrator.checks.answers.terms import Terms
 from orchestrator.checks.answers.traffic import TRAFFIC
+from orchestrator.checks.health import rejudge
 from orchestrator.checks.load import LoadResults
 from orchestrator.checks.loadplan import LoadPlan, closed_levels
 from orchestrator.checks.loadshape import Level
@@ -126,11 +127,12 @@ class _Story:
         self.journal.move("engine", "llama3-1-8b", Event.STARTED)
         self.journal.move("engine", "llama3-1-8b", Event.READY)
         self.journal.move("route", MODEL, Event.READY)
-        health = Verdict("health", "llama3-1-8b", "pass", "answers, serves llama3.1:8b, gave a token", {
+        seen = {
             "expected_root": "RedHatAI/x", "served_names": [MODEL], "kind": "generate", "adapters": {}, "health": 200,
             "models": [{"id": MODEL, "root": "RedHatAI/x", "max_model_len": 16384}],
             "answer": {"choices": [{"index": 0}], "usage": {"completion_tokens": 1}},
-        })  # fmt: skip
+        }  # fmt: skip
+        health = Verdict("health", "llama3-1-8b", *rejudge(seen), seen)
         self._gate(health, None, 4, Event.HEALTH_PASSED)
         self._gate(self._contract(), None, 21)
         for check, lines, seconds, event in (

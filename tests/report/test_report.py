@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
@@ -20,6 +21,7 @@ from orchestrator import commands
 from orchestrator.flags import Common, Progress
 from orchestrator.report.figures import resolve
 from orchestrator.report.text import WIDTH, summary
+from orchestrator.report.words import differences
 
 VOID = {"meta", "link", "br", "line", "polyline", "circle", "rect", "path"}
 
@@ -181,10 +183,46 @@ def test_the_page_needs_nothing_from_outside(stage):
     assert len(text.encode()) < 1.5e6
 
 
+def test_a_page_of_many_long_answers_stays_small(tmp_path):
+    """Two hundred prompts, every word of each long answer another one: the most that marks can cost."""
+    folder = make_run(tmp_path / "mine", stage="up")
+    raw = next((folder / "report").glob("parity-*.jsonl"))
+    lines = [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
+    dice = random.Random(1)
+    for number in range(200):
+        case = {"id": f"long-{number}", "group": "long", "messages": [{"role": "user", "content": "Tell a story"}]}
+        lines.append({"kind": "case", **case})
+        for side in ("ollama", "vllm"):
+            text = " ".join(dice.choice(("same", f"{side}{dice.randrange(99)}")) for _ in range(700))
+            lines.append({"kind": "answer", "case": case["id"], "side": side, "status": 200, "text": text})
+    content = "".join(json.dumps(line) + "\n" for line in lines)
+    raw.write_text(content, encoding="utf-8")
+    kept = json.loads(raw.with_suffix(".json").read_text(encoding="utf-8"))
+    kept["raw"]["sha256"] = hashlib.sha256(content.encode()).hexdigest()
+    raw.with_suffix(".json").write_text(json.dumps(kept), encoding="utf-8")
+    migrate("report", folder / "migrate.yaml")
+    report = data(folder / "report")
+    assert report["answers"][0]["left"] > 50
+    assert report["answers"][0]["count"] == 34 + 200
+    assert (folder / "report" / "report.html").stat().st_size < 1.5e6
+
+
+@pytest.mark.parametrize("old, new", [
+    ("Paris", "Paris."), ("a b c d", "a x y d"), ("", "x"), ("same", "same"), ("안녕하세요 세계", "안녕히 세계"), ("a" * 9000, "b" * 9),
+    ("<b>&", "&<b>"), ("one two", ""), (" ", "\n"),
+])  # fmt: skip
+def test_marked_parts_are_the_texts_themselves(old, new):
+    left, right = differences(old, new)
+    assert ("".join(text for _, text in left), "".join(text for _, text in right)) == (old, new)
+    unmarked = [["".join(text for differs, text in parts if not differs)] for parts in (left, right)]
+    assert unmarked[0] == unmarked[1]
+    assert any(differs for differs, _ in (*left, *right)) == (old != new)
+
+
 def test_odd_answers_stay_text(whole):
     page = (whole / "report.html").read_text(encoding="utf-8")
-    assert "<b>& more</b>" not in page
-    assert "&lt;b&gt;" in page or "&lt;" in page
+    assert "& more</b>" not in page
+    assert "&lt;b&gt;&amp; more&lt;/b&gt;" in page
 
 
 def test_verify_works_elsewhere(whole, tmp_path):
@@ -196,6 +234,27 @@ def test_verify_works_elsewhere(whole, tmp_path):
     done = migrate("verify", tmp_path / "moved" / "report.json", raw=tmp_path / "raw")
     assert (done.returncode, done.stderr) == (0, "")
     assert "load llama3.1:8b" in done.stdout
+
+
+def test_a_load_test_by_hand_has_figures_and_no_verdict(tmp_path):
+    folder = make_run(tmp_path / "mine", stage="up")
+    raw = next((folder / "report").glob("load-*.jsonl"))
+    lines = [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
+    lines[0] |= {"check": "load-test", "max_num_seqs": 16}
+    hand = folder / "report" / "load-test-x-20261125T140000.jsonl"
+    kept = [json.dumps(one) for one in lines if one.get("side") != "ollama"]
+    hand.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    (folder / "report" / "load-test-y-20261125T150000.jsonl").write_text('{"kind": "plan"', encoding="utf-8")
+    assert migrate("report", folder / "migrate.yaml").returncode == 0
+    report = data(folder / "report")
+    gate, by_hand = report["loads"]
+    assert (gate["by_hand"], by_hand["by_hand"], report["headline"]["result"]) == (False, True, "pass")
+    assert by_hand["levels"][0]["label"] == "1 user"
+    assert by_hand["levels"][0]["vllm"]["e2e"] == gate["levels"][0]["vllm"]["e2e"]
+    assert by_hand["levels"][0]["ollama"]["n"] is None
+    assert migrate("verify", folder / "report").returncode == 0
+    hand.write_text("\n".join(kept[:-1]) + "\n", encoding="utf-8")
+    assert migrate("verify", folder / "report").returncode == 3
 
 
 def test_a_missing_raw_file_is_named(whole, tmp_path):

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from orchestrator.checks.health import check_health
+from orchestrator.checks.health import check_health, rejudge
 from orchestrator.clients.openai import OpenAI
 
 ROOT = "RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16"
@@ -27,7 +27,9 @@ def judge(*, kind="generate", names=("llama3.1:8b",), root=ROOT, **changed):
         return reply if isinstance(reply, httpx.Response) else httpx.Response(200, json=reply)
 
     with OpenAI("http://door.test/side/vllm", transport=httpx.MockTransport(answer)) as client:
-        return check_health(client, root, names, target="llama31-8b", kind=kind)
+        verdict = check_health(client, root, names, target="llama31-8b", kind=kind)
+    assert rejudge(json.loads(json.dumps(verdict.evidence))) == (verdict.result, verdict.summary)
+    return verdict
 
 
 def test_healthy_engine_passes_with_its_evidence():
