@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.checks import SideName, Verdict
 from orchestrator.checks.compare import MOST_PAIRS
+from orchestrator.checks.livecost import live_cost
 from orchestrator.checks.loadjudge import judged
 from orchestrator.checks.loadmetrics import Sample, level_figures
 from orchestrator.checks.loadplan import JUDGING_N, LoadPlan
@@ -21,7 +22,7 @@ from orchestrator.checks.loadruns import pairs_of
 from orchestrator.checks.loadspread import over_runs
 
 Progress = Callable[[dict[str, Any]], str | None]
-_KINDS = ("warmup", "level", "request", "stopped")
+_KINDS = ("warmup", "level", "request", "stopped", "baseline", "probe")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class LoadThresholds:
 class LoadResults:
     """Everything that was measured, as it came: `samples` are raw, `runs` one line per level, side and repeat.
 
-    `about`: what is known of the level that judges, as {peak, origin, limit}. `stopped`: why it ended early.
+    `about`: what is known of the level that judges, as {users, peak, origin, limit}. `stopped`: why it ended early.
+    `baseline`: what Ollama did before the take-over, where that is known, {at, levels}. `probes`: see livecost.
     """
 
     plan: LoadPlan
@@ -56,6 +58,8 @@ class LoadResults:
     warmups: Sequence[dict[str, Any]] = ()
     about: dict[str, Any] | None = None
     stopped: Sequence[dict[str, Any]] = ()
+    baseline: Sequence[dict[str, Any]] = ()
+    probes: Sequence[dict[str, Any]] = ()
 
     def figures(self, side: SideName, users: int) -> dict[str, Any]:
         """Return the figures of one side at one level; intervals over several runs know how much those differ."""
@@ -86,7 +90,8 @@ class LoadResults:
         plan["sides"] = [{**side, "headers": {}} for side in plan["sides"]]
         head = {"kind": "plan", "check": check, "target": self.plan.model, "about": self.about}
         yield json.dumps({**head, "thresholds": asdict(terms or LoadThresholds()), **plan})
-        for kind, entries in zip(_KINDS, (self.warmups, self.runs, self.samples, self.stopped), strict=True):
+        parts = (self.warmups, self.runs, self.samples, self.stopped, self.baseline, self.probes)
+        for kind, entries in zip(_KINDS, parts, strict=True):
             yield from (json.dumps({"kind": kind, **entry}) for entry in entries)
 
     def _at(self, users: int, side: SideName | None = None) -> tuple[list[Sample], list[dict[str, Any]]]:
@@ -126,6 +131,7 @@ def judge_load(results: LoadResults, thresholds: LoadThresholds | None = None) -
         "thresholds": asdict(terms), "model": results.plan.model, "judged_at": top, "about": results.about,
         "levels": levels, "pairs": results.pairs(top),
         "warmup_failures": [w for w in results.warmups if w["outcome"] != "complete"],
+        "baseline": results.baseline[0] if results.baseline else None, "live_cost": live_cost(results.probes),
     }  # fmt: skip
     result, summary = judged(evidence)
     return Verdict("load", results.plan.model, result, summary, evidence)
@@ -149,6 +155,6 @@ def read_lines(lines: Iterable[dict[str, Any]]) -> tuple[LoadResults, LoadThresh
         raise ValueError("these lines have no plan of a load test")
     results = LoadResults(
         LoadPlan.from_json(plan), places["request"], places["level"], places["warmup"], plan.get("about"),
-        places["stopped"],
+        places["stopped"], places["baseline"], places["probe"],
     )  # fmt: skip
     return results, LoadThresholds(**plan.get("thresholds", {}))

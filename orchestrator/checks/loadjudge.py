@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.checks import Judgement
 from orchestrator.checks.compare import Comparison
+from orchestrator.checks.loadbefore import against_baseline
 from orchestrator.checks.loadruns import compare_latency, compare_rate
 from orchestrator.stats import share_interval
 
@@ -47,10 +48,15 @@ def _reason(what: str, result: Judgement, why: str, **more: Any) -> Reason:
 
 
 def _before(evidence: dict[str, Any]) -> Iterator[Reason]:
-    for failure in evidence["warmup_failures"]:
-        result: Judgement = "fail" if failure["side"] == "vllm" else "inconclusive"
+    for failure in sorted(evidence["warmup_failures"], key=lambda one: one["side"] != "vllm"):
         why = f"{failure['side']} failed the warm-up: {failure['outcome']}, {failure['error']}"
-        yield _reason("warm-up", result, why)
+        if failure["side"] == "vllm":
+            yield _reason("warm-up", "fail", why)
+        elif evidence["baseline"] is None:
+            yield _reason("warm-up", "inconclusive", why)
+        else:
+            yield from list(_failures(evidence)) or against_baseline(evidence, why)
+            yield from _objectives(_top(evidence), evidence["thresholds"])
         return
     if not evidence["levels"]:
         yield _reason("levels", "inconclusive", "no level was run")

@@ -15,11 +15,10 @@ from orchestrator.checks.load import run_load
 from orchestrator.checks.loadlive import LiveBound, ProbeWatch
 from orchestrator.errors import MigrateError
 from orchestrator.events import Kind
-from orchestrator.journal import Journal
 from orchestrator.state import StackState
 from orchestrator.steps import Context
 from orchestrator.steps.evidence import keep_raw, keep_verdict, verdict_path
-from orchestrator.steps.loadgate import judging_level
+from orchestrator.steps.loadgate import judging_level, kept_baseline
 
 _HUNG_S = 120.0
 
@@ -90,10 +89,3 @@ def _one_token(url: str, model: str) -> Callable[[], float]:
         return (time.perf_counter() - began) * 1000
 
     return ask
-
-
-def kept_baseline(journal: Journal, model: str) -> dict[str, Any] | None:
-    """Return {at, levels} of the baseline of a model, None where there is none that says anything."""
-    last = journal.last("baseline", model)
-    told = last is not None and any(one["complete"] for one in last.data["levels"])
-    return {"at": last.at, "levels": last.data["levels"]} if last and told else None

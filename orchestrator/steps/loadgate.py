@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.checks import Verdict
 from orchestrator.checks.compare import looks
+from orchestrator.checks.livecost import LEVEL_S, Prober, live_cost
 from orchestrator.checks.load import LoadResults, LoadThresholds, judge_load, run_load
 from orchestrator.checks.loadjudge import wants_pairs
 from orchestrator.checks.loadlengths import lengths_of
@@ -16,12 +17,16 @@ from orchestrator.checks.loadplan import JUDGING_N, LoadPlan
 from orchestrator.checks.loadshape import Level
 from orchestrator.events import Kind
 from orchestrator.facts import Facts
+from orchestrator.journal import Journal
 from orchestrator.spec import Spec
 from orchestrator.state import Event, RouteState
 from orchestrator.steps.verify import Gate
 
 _FIRST_N = 22       # requests of a run: three of them give a p95
 _SHOWING_N = 10     # requests: enough for a median with an interval
+
+_MANY = 1000        # requests of a user: more than the level has time for
+_SEED_APART = 1000
 
 
 class LoadGate(Gate):
@@ -46,8 +51,25 @@ class LoadGate(Gate):
             verdict = judge_load(results, terms)
             if not wants_pairs(verdict.evidence):
                 break
+        if verdict.result == "pass" and shares_gpu(self.context.spec, self.target):
+            results = replace(results, probes=self._live_cost(about))
+            verdict = judge_load(results, terms)
         self.raw = results.lines(terms)
         return verdict
+
+    def _live_cost(self, about: dict[str, Any]) -> list[dict[str, Any]]:
+        """Load vLLM once more, alone, while Ollama is asked short questions."""
+        prober = Prober(self._side("ollama"), self.target)
+        prober.few("before", check=self.context.stop.check)
+        level = Level(about["users"], about["users"] * _MANY)
+        plan = replace(self._plan(), sides=(self._side("vllm"),), levels=(level,), level_s=LEVEL_S, seed=_SEED_APART)
+        with prober.meanwhile():
+            run_load(plan, self._progress)
+        prober.few("after", check=self.context.stop.check)
+        found = live_cost(prober.probes)
+        if found:
+            self.context.say(f"check-load {self.target}", found["says"], Kind.NOTE)
+        return prober.probes
 
     def _others(self, about: dict[str, Any]) -> LoadResults:
         """The levels that do not judge: one run on each side."""
@@ -58,7 +80,8 @@ class LoadGate(Gate):
         levels = sorted((one for one in levels if one.users != about["users"]), key=lambda one: one.users)
         plan = replace(self._plan(), levels=tuple(levels), budget_s=load.budget)
         results = run_load(plan, self._progress) if levels else LoadResults(plan)
-        return replace(results, about=about)
+        baseline = kept_baseline(self.context.journal, self.target)
+        return replace(results, about=about, baseline=[baseline] if baseline else [])
 
     def _block(self, about: dict[str, Any], pairs: int, until: int, left: float) -> LoadResults:
         """The pairs up to the next look; what is plain needs few requests in each of the first."""
@@ -88,6 +111,19 @@ class LoadGate(Gate):
             f"check-load {self.target}", f"{level}: {seen['done']} of {seen['of']}", Kind.WAIT, reason=level
         )
         self.context.stop.check()
+
+
+def shares_gpu(spec: Spec, model: str) -> bool:
+    """Whether Ollama and the engine of a route may use the same GPU; Ollama without a list uses all."""
+    mine, engine = set(spec.ollama.gpus), spec.engines[spec.routes[model].engine or ""]
+    return spec.accelerator == "nvidia" and bool(engine.gpus) and (not mine or bool(mine & set(engine.gpus)))
+
+
+def kept_baseline(journal: Journal, model: str) -> dict[str, Any] | None:
+    """Return {at, levels} of the baseline of a model, None where there is none that says anything."""
+    last = journal.last("baseline", model)
+    told = last is not None and any(one["complete"] for one in last.data["levels"])
+    return {"at": last.at, "levels": last.data["levels"]} if last and told else None
 
 
 def thresholds(spec: Spec, users: int) -> LoadThresholds:

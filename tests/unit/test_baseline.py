@@ -15,7 +15,8 @@ from orchestrator.journal import Journal
 from orchestrator.plan import plan_up
 from orchestrator.spec import parse_spec
 from orchestrator.state import Event
-from orchestrator.steps.baseline import TakeBaseline, kept_baseline
+from orchestrator.steps.baseline import TakeBaseline
+from orchestrator.steps.loadgate import kept_baseline
 
 MODEL = "llama3.1:8b"
 SPEC = """

@@ -247,3 +247,43 @@ def test_the_measured_peak_judges_as_far_as_vllm_takes_so_many(seen, users, orig
     assert (found["users"], found["origin"], found["limit"]) == (users, origin, 8)
     twice = parse_spec(SPEC.replace("max_num_seqs: 8", "max_num_seqs: 8, replicas: 2"))
     assert loadgate.judging_level(twice, MODEL, facts(40.0))["users"] == 16
+
+
+# without Ollama beside it
+
+GONE = {"side": "ollama", "number": 0, "outcome": "refused", "error": "nobody there"}
+
+
+def alone(p95_ms, rate, users=10, **new):
+    """vLLM alone, whose p95 is 210 ms and whose rate some 1,300 tokens/s, beside a baseline."""
+    measured = results([], burst(**new))
+    row = {"users": users, "p95_ms": p95_ms, "average_ms": p95_ms, "tokens_per_s": rate, "complete": 20}
+    return replace(measured, warmups=[GONE], baseline=[{"at": 0.0, "levels": [row]}],
+                   runs=[run for run in measured.runs if run["side"] == "vllm"])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("p95_ms", "rate", "result"),
+    [(400, 100.0, "pass"), (60, 100.0, "fail"), (120, 100.0, "inconclusive"), (400, 1000.0, "inconclusive"),
+     (400, 9000.0, "fail"), (None, 100.0, "inconclusive")],
+)  # fmt: skip
+def test_against_the_baseline_only_what_is_plain_is_a_verdict(p95_ms, rate, result):
+    measured = alone(p95_ms, rate)
+    verdict = judge_load(measured)
+    assert verdict.result == result
+    assert p95_ms is None or "confounded" in verdict.summary
+    assert not wants_pairs(verdict.evidence)
+    assert recompute(map(json.loads, measured.lines())) == verdict
+
+
+def test_a_baseline_of_another_level_says_too_little():
+    verdict = judge_load(alone(400, 100.0, users=7))
+    assert verdict.result == "inconclusive"
+    assert "nobody there" in verdict.summary
+    assert "too little of 10 users" in verdict.summary
+
+
+def test_beside_a_baseline_a_failure_of_vllm_is_still_one():
+    measured = alone(400, 100.0)
+    late = sample(outcome="timeout", token_us=[], last_us=None) | {"side": "vllm", "users": 10}
+    assert named(judge_load(replace(measured, samples=[*measured.samples, late]))) == {"timeouts": "fail"}
