@@ -45,7 +45,10 @@ def _values(
     if share:
         yield (f"utilisation {engine.gpu_memory_utilization:g}: {gib(share.requested)} of the GPU, for "
                f"{gib(share.needed)} and a margin; vLLM starts only when that much is free, whatever the cache's size")
-    yield f"dtype {engine.dtype}: {_dtype(engine, facts)}"
+    if engine.dtype == "auto" and engine.task == "embed" and not engine.gpus:
+        yield "dtype float32: with 16 bit, vLLM's choice on a CPU, an engine that embeds dies at its first request"
+    else:
+        yield f"dtype {engine.dtype}: {_dtype(engine, facts)}"
     yield _quantisation(engine, catalog)
     if engine.gpus:
         yield _split(engine)

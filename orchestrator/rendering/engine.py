@@ -65,7 +65,7 @@ def command(spec: Spec, name: str, facts: Facts | None, *, eager: bool = False) 
     engine = spec.engines[name]
     flags = [engine.repo, "--served-model-name", *served_names(spec, name)]
     flags += _value("--revision", engine.revision) + _value("--quantization", engine.quantization)
-    flags += _value("--dtype", engine.dtype, unless="auto")
+    flags += _value("--dtype", dtype(spec.accelerator, engine), unless="auto")
     flags += ["--max-model-len", str(engine.max_model_len), "--max-num-seqs", str(engine.max_num_seqs)]
     flags += _value("--max-num-batched-tokens", engine.max_num_batched_tokens)
     flags += _memory(spec, engine)
@@ -75,6 +75,15 @@ def command(spec: Spec, name: str, facts: Facts | None, *, eager: bool = False) 
         flags.append("--enforce-eager")
     flags += ["--shutdown-timeout", str(math.ceil(engine.drain))]
     return merge(flags, user_flags(engine))
+
+
+def dtype(accelerator: str, engine: Engine) -> str:
+    """Return the type of an engine's numbers; one that embeds on a CPU needs its own.
+
+    vLLM's choice there is 16 bit, with which the core of a pooling model dies at its first request on CPUs without
+    the instructions for it; weights that embed are small, and Ollama's vectors are 32 bit as well.
+    """
+    return "float32" if (accelerator, engine.task, engine.dtype) == ("cpu", "embed", "auto") else engine.dtype
 
 
 def user_flags(engine: Engine) -> list[str]:
