@@ -32,7 +32,7 @@ def render(spec: Spec, facts: Facts | None = None, *, role: str = "final") -> di
         "compose.eager.yaml": fill("compose.eager.yaml.j2", **stack.eager(spec, facts)),
         ".env.example": fill("env.example.j2", **_needs(spec)),
         "adapter/config.json": document(configs.adapter(spec, facts)),
-        "guard/config.json": document(configs.guard(spec)),
+        "guard/config.json": document(configs.guard(spec, facts)),
         "engine/start.py": asset("engine/start.py"),
     }
     files |= _gateway(spec, facts, role) | _monitoring(spec)

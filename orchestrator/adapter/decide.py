@@ -19,6 +19,7 @@ class Engine:
     start_s: float = 0.0  # how long it may take to start
     replicas: tuple[str, ...] = ()  # of an engine that has several
     urls: Mapping[str, str] = field(default_factory=dict)   # of each target, where its signs of life are asked for
+    step_tokens: int = 16384    # the most that one step of it reads
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -21,22 +21,19 @@ import aiohttp
 
 from orchestrator.adapter.alive import looped, write_state
 from orchestrator.adapter.decide import (
-    Action,
     Engine,
     Health,
-    Lower,
-    Release,
-    TakeOut,
     circuits,
     decide,
     in_use,
-    weights_of,
 )
+from orchestrator.adapter.door import ODD, Door
 from orchestrator.adapter.guard_settings import Settings, load
 from orchestrator.adapter.notes import Notes
-from orchestrator.adapter.probe import REFUSED, bearer, probe
+from orchestrator.adapter.probe import REFUSED, probe
 from orchestrator.adapter.pulse import Lag, Pulse
 from orchestrator.adapter.respond import log
+from orchestrator.adapter.stall import Stall
 from orchestrator.adapter.watched import Watched
 from orchestrator.adapter.wire import JSON
 from orchestrator.errors import MigrateError
@@ -44,9 +41,6 @@ from orchestrator.errors import MigrateError
 DEFAULT = "/etc/guard/config.json"
 STATE = "/tmp/guard.json"  # noqa: S108  (inside the container, for its own health check)
 NOTES = "/var/lib/guard"    # a folder of the stack, from which `migrate` reads
-DOOR_TIMEOUT_S = 5.0
-RETRIES = 5
-ODD = (ValueError, TypeError, KeyError, AttributeError)     # an answer that is none of this gateway's
 
 
 class Guard:
@@ -60,8 +54,8 @@ class Guard:
         self._session = session
         self._now = now
         self._began = now()
-        self._notes = notes or Notes(None)
-        self._taken_out: set[str] = set()
+        self.door = Door(settings, session, notes or Notes(None))
+        self._stalls: dict[str, Stall] = {}
         self.health: dict[str, Health] = {one: Health() for engine in settings.engines for one in engine.targets}
         self._lost = ""
         self._probes: dict[str, asyncio.Task[None]] = {}
@@ -70,11 +64,17 @@ class Guard:
 
     def follow(self, settings: Settings) -> None:
         """Go on with other settings; what is known of an engine stays known."""
-        self._settings = settings
+        self._settings = self.door.settings = settings
         for engine in settings.engines:
             for target in engine.targets:
                 self.health.setdefault(target, Health())
         self._listen(settings)
+        known = {one: (url, engine.step_tokens) for engine in settings.engines for one, url in engine.urls.items()}
+        old = self._stalls
+        self._stalls = {
+            one: old[one] if one in old and (old[one].url, old[one].step_tokens) == what else Stall(*what)
+            for one, what in known.items()
+        }
 
     def _listen(self, settings: Settings) -> None:
         """Listen for the pulses of these engines, and of no others."""
@@ -87,21 +87,24 @@ class Guard:
         if wanted and not self._lag.watched:
             self._lag.watch()
         for new in wanted - self._pulses.keys():
-            silent = partial(self._silent, new.target)
+            silent = partial(self._no_pulse, new.target)
             self._pulses[new] = asyncio.create_task(new.follow(self._session, self._lag, silent))
 
-    async def _silent(self, target: str, seconds: float) -> None:
-        """Keep requests from a target that has said nothing for so long, if it has traffic."""
-        engine = next(one for one in self._settings.engines if target in one.urls)
+    async def _no_pulse(self, target: str, seconds: float) -> None:
+        await self._silent(target, f"no sign of life for {seconds:.0f} s", silent_s=round(seconds, 1))
+
+    async def _silent(self, target: str, reason: str, **more: object) -> None:
+        """Keep requests from a target that seems to hang, if it has traffic."""
+        engine = next((one for one in self._settings.engines if target in one.urls), None)
         try:
-            status = await self._door("GET", "/control/status")
-            if not in_use(engine, status):
+            status = await self.door.status()
+            if engine is None or not in_use(engine, status):
                 return
             if not self.health[target].silent:
-                log(event="pulse", engine=target, ok=False, silent_s=round(seconds, 1))
-            self.health[target] = self.health[target].gone_silent(f"no sign of life for {seconds:.0f} s")
+                log(event="pulse", engine=target, ok=False, reason=reason, **more)
+            self.health[target] = self.health[target].gone_silent(reason)
             for action in circuits(engine, status, self.health, self._settings.failures):
-                await self._do(action, status)
+                await self.door.do(action, status)
         except (aiohttp.ClientError, TimeoutError, *ODD):
             return      # the rounds say what is wrong with the gateway
 
@@ -116,17 +119,17 @@ class Guard:
     async def round(self) -> None:
         """Look once and act. A gateway that does not answer is said once and tried again."""
         try:
-            status = await self._door("GET", "/control/status")
+            status = await self.door.status()
             await self._probe_all(status)
-            await self._act(await self._door("GET", "/control/status"))
+            await self._act(await self.door.status())
         except (aiohttp.ClientError, TimeoutError, *ODD) as error:
             reason = f"{type(error).__name__}: {error}"
             if reason != self._lost:
-                self._tell("gateway", ok=False, reason=reason)
+                self.door.tell("gateway", ok=False, reason=reason)
             self._lost = reason
             return
         if self._lost:
-            self._tell("gateway", ok=True)
+            self.door.tell("gateway", ok=True)
         self._lost = ""
 
     async def _probe_all(self, status: JSON) -> None:
@@ -145,13 +148,30 @@ class Guard:
             await asyncio.wait(self._probes.values(), timeout=self._settings.interval_s)
 
     async def _probed(self, engine: Engine, target: str) -> None:
-        reason = await probe(self._session, self._settings, engine, target)
+        reason = await self._waited_for(engine, target)
         before = self.health[target]
         starting = reason == REFUSED and self._may_be_starting(engine, target)
         self.health[target] = before.after(reason, starting=starting)
         if (reason or "") != before.reason:
             log(event="probe", engine=target, ok=reason is None, reason=reason or "", starting=starting)
         del self._probes[target]
+
+    async def _waited_for(self, engine: Engine, target: str) -> str | None:
+        """Probe once, and look meanwhile whether the engine moves at all."""
+        settings, stall, looking = self._settings, self._stalls.get(target), None
+        if stall:
+            alarm = partial(self._silent, target)
+            watch = stall.watch(self._session, self._lag, settings.pulse_timeout_s, settings.timeout_s, alarm)
+            looking = asyncio.create_task(watch)
+        try:
+            reason = await probe(self._session, settings, engine, target)
+        finally:
+            if looking:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+        if stall:
+            stall.ended(settings.timeout_s, well=reason is None)
+        return reason
 
     def _may_be_starting(self, engine: Engine, target: str) -> bool:
         """Tell whether an engine that nobody can connect to may have begun together with this guard.
@@ -164,63 +184,7 @@ class Guard:
     async def _act(self, status: JSON) -> None:
         settings = self._settings
         for action in decide(status, settings.engines, self.health, settings.failures, self._now()):
-            await self._do(action, status)
-
-    async def _do(self, action: Action, status: JSON) -> None:
-        if isinstance(action, Release):
-            await self._door("POST", "/control/lease", {"owner": action.owner, "seconds": 0, "fallback": {}})
-            self._tell("lease", owner=action.owner, released=True)
-            return
-        if isinstance(action, TakeOut):
-            await self._door("POST", "/control/replica", {"replica": action.replica, "seconds": action.seconds})
-            self._took_out(action)
-            return
-        before = weights_of(status)
-        version = await self._lower(action, status)
-        if version is not None:
-            lowered = {route: [before.get(route, 0.0), to] for route, to in action.weights.items()}
-            self._tell("lowered", engine=action.engine, cause=action.cause, weights=lowered, version=version)
-
-    def _took_out(self, action: TakeOut) -> None:
-        fields = {"replica": action.replica, "out_s": action.seconds, "cause": action.cause}
-        if action.seconds and action.replica in self._taken_out:
-            log(event="replica", **fields)      # again, before its time is up: nothing new
-            return
-        (self._taken_out.add if action.seconds else self._taken_out.discard)(action.replica)
-        self._tell("replica", **fields)
-
-    def _tell(self, event: str, **fields: object) -> None:
-        """Log what was done or found, and write it down for the journal."""
-        log(event=event, **fields)
-        self._notes.write(event, **fields)
-
-    async def _lower(self, action: Lower, status: JSON) -> int | None:
-        """Set the weights, again with fresh ones on a conflict; None when they are low enough already."""
-        for _ in range(RETRIES):
-            current = weights_of(status)
-            wanted = {route: to for route, to in action.weights.items() if to < current.get(route, 0.0)}
-            if not wanted:
-                return None
-            body = {"version": status["version"], "weights": wanted, "by": f"guard: {action.cause}"}
-            try:
-                return int((await self._door("POST", "/control/weights", body))["version"])
-            except aiohttp.ClientResponseError as error:
-                if error.status != 409:
-                    raise
-            status = await self._door("GET", "/control/status")
-        log(event="lowered", engine=action.engine, cause=action.cause, error="too many conflicts")
-        return None
-
-    async def _door(self, method: str, path: str, body: JSON | None = None) -> JSON:
-        limit = aiohttp.ClientTimeout(total=DOOR_TIMEOUT_S)
-        url = self._settings.gateway + path
-        headers = bearer(self._settings)
-        async with self._session.request(method, url, json=body, headers=headers, timeout=limit) as answer:
-            answer.raise_for_status()
-            data = await answer.json(content_type=None)
-        if not isinstance(data, dict):
-            raise ValueError(f"unexpected answer of {path}")  # noqa: TRY004  (it is the peer's, not a type of ours)
-        return data
+            await self.door.do(action, status)
 
 
 async def run(

@@ -17,7 +17,7 @@ class Settings:
     gateway: str
     token: str
     engines: tuple[Engine, ...]
-    interval_s: float = 5.0
+    interval_s: float = 2.0
     timeout_s: float = 20.0
     failures: int = 2
     pulse_s: float = 1.0
@@ -33,6 +33,7 @@ def load(path: Path) -> Settings:
                 name, entry["model"], tuple(entry["routes"]), entry.get("kind", "generate"),
                 float(entry.get("start_s", 0.0)), tuple(map(str, entry.get("replicas", ()))),
                 {str(target): str(url).rstrip("/") for target, url in entry.get("urls", {}).items()},
+                int(entry.get("step_tokens", 16384)),
             )
             for name, entry in data["engines"].items()
         )

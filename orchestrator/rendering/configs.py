@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.decide.adapters import served
+from orchestrator.decide.effective import effective
+from orchestrator.decide.engine_memory import default_batched_tokens
 from orchestrator.facts import Facts, Model
 from orchestrator.names import canonical
 from orchestrator.rendering.engine import base_routes, model_of, routes_of, served_names
 from orchestrator.rendering.surface import of_route, surface
 from orchestrator.spec import Route, Spec
+from orchestrator.spec_engine import Engine
 
 # Words that stand for one token of the model itself: vLLM ends on them without being told.
 _SPECIAL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<\|?end_of_text\|?>")
+_LARGE = 160 * 2**30    # bytes of a GPU of which nothing is known
 TOKEN_FILE = "/etc/gateway/token"  # noqa: S105 - where it is mounted, not what it says
 
 
@@ -151,7 +155,7 @@ def _adapter_route(spec: Spec, name: str, route: Route, model: Model | None) -> 
     }
 
 
-def guard(spec: Spec) -> dict[str, Any]:
+def guard(spec: Spec, facts: Facts | None) -> dict[str, Any]:
     """Return the guard's config.json: what to probe, and where to lower weights."""
     engines = {}
     for name, engine in spec.engines.items():
@@ -161,19 +165,30 @@ def guard(spec: Spec) -> dict[str, Any]:
             "routes": [canonical(route) for route in routes],
             "kind": "embedding" if engine.task == "embed" else "generate",
             "start_s": round(engine.start_timeout),
+            "step_tokens": _step_tokens(spec, engine, facts),
             **({"replicas": list(spec.replicas(name))} if engine.replicas > 1 else {}),
             "urls": {one: f"http://{engine_host(spec, one)}" for one in spec.replicas(name)},
         }
     return {
         "gateway": f"http://{host(spec, 'gateway')}:9180",
         "token_file": TOKEN_FILE,
-        "interval_s": 5,
+        "interval_s": 2,
         "timeout_s": 20,
         "failures": 2,
         "pulse_s": 1,
         "pulse_timeout_s": 1.5,
         "engines": engines,
     }
+
+
+def _step_tokens(spec: Spec, engine: Engine, facts: Facts | None) -> int:
+    """Return the most tokens that one step of an engine reads; without knowing its GPU, vLLM's largest default."""
+    real = effective(engine)
+    known = facts.gpus if facts else ()
+    sizes = [gpu.total for gpu in known if {gpu.index, gpu.uuid} & set(engine.gpus)]
+    total = 0 if spec.accelerator == "cpu" else max(sizes, default=_LARGE)
+    most = real.max_num_batched_tokens or default_batched_tokens(total)
+    return most if real.vllm.chunked_prefill is not False else max(most, real.max_model_len)
 
 
 def monitoring(spec: Spec) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class PlainStack:
 
     def up(self, *services: str) -> None:
         self.compose("up", "-d", *services)
-        self.until("all answer", self._ready)
+        self.until("all answer", self._ready, 180)
 
     def _ready(self) -> bool:
         body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}).encode()

@@ -371,7 +371,7 @@ def test_a_gateway_that_is_away_is_said_once(tmp_path: Path, capsys: pytest.Capt
     async def go() -> None:
         door = Door(m=1)
         async with running(door, tmp_path) as watch:
-            watch._settings = guard.Settings("http://127.0.0.1:9", "secret", ())
+            watch.follow(guard.Settings("http://127.0.0.1:9", "secret", ()))
             await watch.round()
             await watch.round()
 

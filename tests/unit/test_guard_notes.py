@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from core_stack import open_journal, spec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_guard import Door, running
 
@@ -111,6 +111,7 @@ kinds = st.sampled_from(["lowered", "replica", "lease", "gateway", "start", "mor
 odd = st.dictionaries(fields, junk).map(lambda one: {"id": "x", "at": 5.0, **one})
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(odd, kinds, st.booleans()) | st.binary(max_size=60), max_size=5))
 def test_no_file_is_too_odd_for_the_journal(tmp_path_factory: pytest.TempPathFactory, lines: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("notes")
@@ -194,15 +195,14 @@ def test_a_running_guard_writes_down_what_it_does_and_no_token(tmp_path: Path) -
     async def check() -> None:
         door = Door(m=100, o=100)
         async with running(door, tmp_path, interval_s=0.05, timeout_s=0.1) as watch:
-            watch._notes = Notes(tmp_path)
-            watch._settings = watch._settings.__class__(
-                watch._settings.gateway, watch._settings.token, (Engine("a", "m:1", ("m:1",)),), 0.05, 0.1, 2
-            )
+            watch.door._notes = Notes(tmp_path)
+            old = watch._settings
+            watch.follow(process.Settings(old.gateway, old.token, (Engine("a", "m:1", ("m:1",)),), 0.05, 0.1, 2))
             watch.health["a"] = Health(2, "no token within 20 s")
             door.lease = {"owner": "cutover", "expires": 1, "fallback": {}}
-            await watch._act(await watch._door("GET", "/control/status"))
+            await watch._act(await watch.door.status())
             for seconds in (120.0, 120.0, 0.0):
-                await watch._do(TakeOut("b", seconds, "silent"), {})
+                await watch.door.do(TakeOut("b", seconds, "silent"), {})
             await watch.close()
     asyncio.run(check())
     found = look(tmp_path)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import resource
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,17 @@ def test_routes_that_share_an_engine() -> None:
     assert config(given, "guard/config.json")["engines"]["llama"]["routes"] == ["llama3.1:8b", "mybot:latest"]
 
 
+@pytest.mark.parametrize(
+    ("more", "wanted"), [({}, "float32"), ({"dtype": "bfloat16"}, "bfloat16"), ({"task": "generate"}, None)]
+)
+def test_a_cpu_embeds_with_32_bit_unless_told_otherwise(more: dict[str, Any], wanted: str | None) -> None:
+    engine = {"repo": "Qwen/Qwen3-Embedding-0.6B", "task": "embed", **more}
+    kind = "embedding" if engine["task"] == "embed" else "generate"
+    given = spec(accelerator="cpu", ollama={}, engines={"e": engine}, routes={"m": {"engine": "e", "kind": kind}})
+    words = command(given, name="vllm-e")
+    assert (following(words, "--dtype") if "--dtype" in words else None) == wanted
+
+
 def test_embedding_route() -> None:
     engine = {"repo": "Qwen/Qwen3-Embedding-0.6B", "task": "embed", "gpus": ["0"], "kv_cache": 0}
     given = spec(engines={"e": engine}, routes={"qwen3-embedding": {"engine": "e", "kind": "embedding"}})
@@ -262,6 +274,18 @@ def test_embedding_route() -> None:
     route = config(given, "gateway/config.json")["routes"]["qwen3-embedding:latest"]
     assert (route["kind"], route["direct"], route["failover"]) == ("embedding", False, False)
     assert config(given, "guard/config.json")["engines"]["e"]["kind"] == "embedding"
+
+
+@pytest.mark.parametrize(
+    ("gib", "more", "wanted"),
+    [(None, {}, 16384), (24, {}, 2048), (80, {}, 8192), (80, {"max_num_batched_tokens": 4096}, 4096),
+     (80, {"vllm": {"args": ["--max-num-batched-tokens=16K"]}}, 16384),
+     (24, {"vllm": {"chunked_prefill": False}, "max_model_len": 32768}, 32768)],
+)  # fmt: skip
+def test_the_guard_knows_how_much_one_step_reads(gib: int | None, more: dict[str, Any], wanted: int) -> None:
+    seen = replace(facts(), gpus=(Gpu("0", "GPU-0", "a GPU", gib * 2**30, 0, 9.0),)) if gib else None
+    found = config(spec(engines={"llama": LLAMA | more}), "guard/config.json", seen)["engines"]["llama"]
+    assert found["step_tokens"] == wanted
 
 
 def test_adapter_knows_the_modelfile() -> None:

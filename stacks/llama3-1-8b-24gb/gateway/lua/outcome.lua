@@ -87,13 +87,21 @@ local function kind_of(content_type)
   return kind
 end
 
+local wholes = {}   -- by status: of an answer in one piece nothing is noted
+
+local function whole(status)
+  local state = wholes[status] or { status = status, line = '', feed = nothing }
+  wholes[status] = state
+  return state
+end
+
 -- `content_type` and `status` of the response; `generates` says that NDJSON must end with done:true.
 function M.new(content_type, status, generates)
-  local state = { status = status, line = '', feed = nothing, generates = generates }
-  if status >= 400 then return state end
   content_type = content_type or ''
   local kind = kinds[content_type]
   if kind == nil then kind = kind_of(content_type) end
+  if not kind or status >= 400 then return whole(status) end
+  local state = { status = status, line = '', feed = nothing, generates = generates }
   if kind == 'sse' then
     state.kind, state.limit, state.read, state.feed = 'sse', HEAD, sse_line, feed_sse
   elseif kind == 'ndjson' then
