@@ -153,3 +153,21 @@ def test_what_cannot_be_asked_again_is_counted(tmp_path):
     assert "no Unicode" in told
     assert "no captured request for llama3.1:8b" in told
     assert sum(int(note.split(": ")[1].split()[0]) for note in notes[:-1]) == 6
+
+
+@pytest.mark.parametrize(
+    "rule, words",
+    [
+        ({"type": "tool-call", "value": {"name": "f", "arguments": [1]}}, "should be {name"),
+        ({"type": "word-count", "value": {"min": "2"}}, "a number"),
+        ({"type": "is-json", "value": {"required": [{}]}}, "required is not valid"),
+        ({"type": "is-json", "value": {"minimum": True}}, "minimum is not valid"),
+        ({"type": "is-json", "value": {"items": {"pattern": "("}}}, "pattern is not valid"),
+        ({"type": "contains-any", "value": [[1]]}, "list texts"),
+        ({"type": "not-script", "value": "klingon"}, "one of"),
+        ({"type": "not-factuality", "value": "x"}, "another model would be the judge"),
+        ({"type": "contains", "value": "x", "transform": "output"}, "transform is not taken"),
+    ],
+)
+def test_an_assertion_that_cannot_be_judged_is_told(rule, words):
+    assert words in problem(rule)

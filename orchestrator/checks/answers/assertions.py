@@ -84,8 +84,12 @@ def _value_problem(name: str, value: Any) -> str:
         return schema_error(value)
     if name == "script" and str(value).upper() not in SCRIPTS:
         return f"script: value should be one of {', '.join(one.lower() for one in SCRIPTS)}"
-    if name == "tool-call" and not isinstance(value.get("name"), str):
-        return "tool-call: value needs a name"
+    if name == "tool-call" and not (
+        isinstance(value.get("name"), str) and isinstance(value.get("arguments") or {}, dict)
+    ):
+        return "tool-call: value should be {name: ..., arguments: {...}}"
+    if name == "word-count" and isinstance(value, dict) and not all(type(one) is int for one in value.values()):
+        return "word-count: value should be a number, or {min: ..., max: ...}"
     if name == "code" and not isinstance(value.get("test"), str):
         return "code: value needs a test"
     return ""

@@ -42,7 +42,8 @@ def _keyword_error(schema: dict[str, Any]) -> str:
     for key, value in schema.items():
         bad = (
             (key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)))
-            or (key in ("required", "enum", "anyOf", "oneOf", "allOf") and not isinstance(value, list))
+            or (key in ("enum", "anyOf", "oneOf", "allOf") and not isinstance(value, list))
+            or (key == "required" and not (isinstance(value, list) and all(isinstance(one, str) for one in value)))
             or (key == "properties" and not isinstance(value, dict))
             or (key == "pattern" and not _pattern(value))
         )
