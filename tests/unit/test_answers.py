@@ -57,6 +57,8 @@ def test_the_verdict_on_two_sides_answers(path):
         assert words in json.dumps([verdict.summary, told, verdict.evidence["sampling"]], ensure_ascii=False)
     if "first" in expect:
         assert verdict.summary.startswith(expect["first"]), verdict.summary
+    if "shifts" in expect:
+        assert groups["endings"]["facts"]["shifts"] == expect["shifts"]
     assert recompute(json.loads(json.dumps(lines))) == verdict
 
 

@@ -103,7 +103,15 @@ def _endings(asked: Sequence[Asked], terms: Terms) -> Group:
     if on:
         said += f"; {len(on)} go on where it stopped, {_next(on)}: a stop word of the model does not reach vLLM?"
     where = [{"id": one.case.id, "flaw": "runs on"} for one in lost]
-    return _flipped("endings", len(lost), gained, cuts, terms, said, where)
+    found = _flipped("endings", len(lost), gained, cuts, terms, said, where)
+    found.facts["shifts"] = _shifts(asked)
+    return found
+
+
+def _shifts(asked: Sequence[Asked]) -> dict[str, int]:
+    """Count the prompts whose reason for ending is another on each side, such as `tool_calls -> stop`."""
+    pairs = [(str(one.old[0].finish_reason), str(one.new[0].finish_reason)) for one in asked]
+    return dict(Counter(f"{old} -> {new}" for old, new in pairs if old != new))
 
 
 def _goes_on(one: Asked) -> str:
