@@ -65,7 +65,11 @@ ANSWERS = HEAD + """  server {
   }
 }
 """
-PASSES = HEAD + """  upstream up { server 127.0.0.1:{upstream} max_fails=0; keepalive 256; }
+# It logs as any proxy in service does: a JSON line per request, written together.
+LOGGED = HEAD.replace("access_log off;", """log_format line escape=json '{"ts":$msec,"uri":"$uri","status":$status,'
+    '"took":$request_time,"upstream":"$upstream_addr","first":"$upstream_header_time","bytes":$body_bytes_sent}';
+  access_log /tmp/access.jsonl line buffer=64k flush=100ms;""")
+PASSES = LOGGED + """  upstream up { server 127.0.0.1:{upstream} max_fails=0; keepalive 256; }
   server {
     listen 127.0.0.1:{bare} backlog=4096;
     location / {
