@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.stats import wilson
+from orchestrator.stats import share_interval
 
 Sample = dict[str, Any]
 # How each objective is measured on one request.
@@ -27,7 +27,7 @@ def goodput(samples: Sequence[Sample], slo: Mapping[str, float], window_s: float
         for name in over:
             missed[name] += 1
         met += not over
-    share = wilson(met, len(samples))
+    share = share_interval(met, len(samples))
     return {
         "slo": dict(slo),
         "met": met,

@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.checks.loadgoodput import goodput
 from orchestrator.checks.loadopen import open_figures, unseen
 from orchestrator.checks.loadsaturation import engine_figures
-from orchestrator.stats import percentile, quantile, wilson
+from orchestrator.stats import percentile, quantile, share_interval
 
 Sample = dict[str, Any]
 _QUANTILES = (50.0, 95.0, 99.0)
@@ -34,7 +34,7 @@ def level_figures(samples: Sequence[Sample], runs: Sequence[dict[str, Any]]) -> 
     window_s = sum(_window_s(samples, run["repeat"]) for run in runs)
     slo = next((run["slo"] for run in runs if run.get("slo")), None)
     failed = len(samples) - outcomes["complete"]
-    share = wilson(failed, len(samples))
+    share = share_interval(failed, len(samples))
     figures: dict[str, Any] = {
         "n": len(samples),
         "complete": len(complete),

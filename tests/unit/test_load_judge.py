@@ -16,6 +16,7 @@ from test_load import SIDES, burst, results, sample
 from orchestrator.checks.load import LoadResults, LoadThresholds, judge_load, recompute
 from orchestrator.checks.loadjudge import wants_pairs
 from orchestrator.checks.loadplan import LoadPlan
+from orchestrator.checks.loadruns import compare_latency, compare_rate
 from orchestrator.checks.loadshape import Level
 from orchestrator.checks.loadspread import over_runs
 from orchestrator.errors import Inconclusive
@@ -287,3 +288,43 @@ def test_beside_a_baseline_a_failure_of_vllm_is_still_one():
     measured = alone(400, 100.0)
     late = sample(outcome="timeout", token_us=[], last_us=None) | {"side": "vllm", "users": 10}
     assert named(judge_load(replace(measured, samples=[*measured.samples, late]))) == {"timeouts": "fail"}
+
+
+# error rates of the two comparisons together, by simulation
+
+
+def whole_test(dice, slower, spread):
+    """Eight pairs of runs; a slow run has the longer p95 and the lower rate, each with a little of its own."""
+
+    def run(level):
+        level *= dice.lognormvariate(0, spread)
+        return {"n": 60, "complete": 60, "p95_ms": 500 * level * dice.lognormvariate(0, spread / 3),
+                "tokens_per_s": 900 / level * dice.lognormvariate(0, spread / 3)}  # fmt: skip
+
+    pairs = [{"ollama": run(1.0), "vllm": run(slower)} for _ in range(8)]
+    return compare_latency(pairs, 1.10, 8), compare_rate(pairs, 1.0, 8)
+
+
+@pytest.mark.parametrize("spread", [0.03, 0.10])
+def test_two_comparisons_fail_equal_servers_no_more_often_than_one_in_twenty(spread):
+    dice, tests = random.Random(23), 800
+    failed = sum(any(one.outcome == "worse" for one in whole_test(dice, 1.0, spread)) for _ in range(tests))
+    assert failed / tests <= 0.05
+
+
+@pytest.mark.parametrize("spread", [0.03, 0.10])
+def test_a_slowdown_of_a_fifth_fails(spread):
+    dice, tests = random.Random(29), 400
+    failed = sum(any(one.outcome == "worse" for one in whole_test(dice, 1.2, spread)) for _ in range(tests))
+    assert failed / tests >= 0.8
+
+
+def test_the_rate_is_said_as_it_is_demanded():
+    pairs = [{"ollama": {"n": 60, "complete": 60, "tokens_per_s": 100.0},
+              "vllm": {"n": 60, "complete": 60, "tokens_per_s": 200.0 + n}} for n in range(3)]  # fmt: skip
+    found = compare_rate(pairs, 1.5, 8)
+    assert (found.outcome, found.bound) == ("not worse", 1.5)
+    assert found.low < found.ratio == pytest.approx(2.01, abs=0.001)
+    assert found.ratio < found.high
+    assert compare_rate(pairs, 3.0, 8).outcome == "worse"
+    assert compare_rate(pairs, 0.0, 8) is None
