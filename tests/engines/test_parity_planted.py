@@ -1,0 +1,152 @@
+"""Parity against a real vLLM: no red against itself, and each planted difference found and rightly named."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import planted
+import pytest
+from planted import MODEL, Json, between, engine
+
+from orchestrator.checks import Side, Verdict
+from orchestrator.checks.contract import check_contract, load_probes
+from orchestrator.checks.contract import recompute as contract_again
+from orchestrator.checks.rendering import check_rendering
+from orchestrator.checks.rendering import recompute as rendering_again
+
+pytestmark = [pytest.mark.docker, pytest.mark.vllm, pytest.mark.timeout(1800)]
+OWN = (planted.TEMPLATES / "tools.jinja").read_text()
+CHATML = OWN
+for ours, theirs in (("<|{{ message['role'] }}|>", "<|im_start|>{{ message['role'] }}\n"), ("<|end|>", "<|im_end|>\n"),
+                     ("<|system|>", "<|im_start|>system\n"), ("<|assistant|>", "<|im_start|>assistant\n")):
+    CHATML = CHATML.replace(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with engine() as found:
+        yield found
+
+
+def sides(old: str, new: str) -> tuple[Side, Side]:
+    return Side("ollama", old), Side("vllm", new)
+
+
+def rendering(old: str, new: str) -> Verdict:
+    verdict, lines = check_rendering(*sides(old, new), MODEL)
+    assert rendering_again(json.loads(json.dumps(lines))) == verdict
+    return verdict
+
+
+def contract(old: str, new: str, *skip: str) -> Verdict:
+    verdict, lines = check_contract(*sides(old, new), MODEL, skip=skip)
+    assert contract_again(json.loads(json.dumps(lines))) == verdict
+    return verdict
+
+
+def named(verdict: Verdict) -> set[str]:
+    """The names of what is red, or shown as different."""
+    found = {row["name"] for row in verdict.evidence.get("matrix", ()) if row["result"] == "differs"}
+    return found | {one["what"] for one in verdict.evidence.get("findings", ()) if one["level"] in ("fail", "warn")}
+
+
+def template(text: str) -> Any:
+    """A request that renders with another template."""
+    def change(path: str, body: Json) -> Json:
+        renders = "messages" in body and path in ("/tokenize", "/v1/chat/completions", "/invocations")
+        return {**body, "chat_template": text} if renders else body
+    return change
+
+
+def without_system(_: str, body: Json) -> Json:
+    if "messages" not in body:
+        return body
+    return {**body, "messages": [one for one in body["messages"] if one.get("role") != "system"]}
+
+
+def last_messages(_: str, body: Json) -> Json:
+    return {**body, "messages": body["messages"][-2:]} if len(body.get("messages", ())) > 3 else body
+
+
+def test_a_vllm_does_not_differ_from_itself(url: str) -> None:
+    # The first sampling with log-probabilities makes vLLM's CPU build compile for half a minute: in the long tier.
+    found, prompts = contract(url, url, "sampling", "logprobs"), rendering(url, url)
+    assert (found.result, named(found)) == ("pass", set()), found.summary
+    assert (prompts.result, named(prompts)) == ("pass", set()), prompts.summary
+    facts = {row["probe"]: row["new"] for row in found.evidence["matrix"]}
+    assert facts["tool call in the template's own form"]["call"] == "called"
+    assert facts["stop word"] == {"supported": True, "cut": True}
+
+
+@pytest.mark.parametrize("change, name", [
+    (template(CHATML), "other template"),
+    (template("{{ '<|begin|><|begin|>' }}" + OWN), "BOS twice"),
+    (without_system, "system prompt missing"),
+    (template(OWN.replace("{{ tool | tojson }}", "{{ tool['function']['name'] }}: {{ tool['function'] | tojson }}")),
+     "tools rendered differently"),
+    (template(OWN.replace("{%- if tools %}", "{%- if false %}")), "tools missing"),
+    (last_messages, "context truncated"),
+    (template(OWN.replace("<|assistant|>{% endif -%}", "{% endif -%}")), "generation prompt differs"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_a_planted_difference_of_prompts_is_named(url: str, change: Any, name: str) -> None:
+    with between(url, change) as changed:
+        verdict = rendering(url, changed)
+    assert named(verdict) == {name}
+    assert verdict.result == ("pass" if name == "tools rendered differently" else "fail")
+    assert name in verdict.summary
+
+
+def without_stop(_: str, body: Json) -> Json:
+    return {key: value for key, value in body.items() if key != "stop"}
+
+
+def colder(_: str, body: Json) -> Json:
+    return {"temperature": 0.5, **body} if "messages" in body else body
+
+
+def longer(_: str, body: Json) -> Json:
+    return {**body, "max_tokens": 40} if "max_tokens" in body else body
+
+
+@pytest.mark.parametrize("change, group, name", [
+    (without_stop, "stop", "dropped stop word"),
+    pytest.param(colder, "sampling", "other temperature default", marks=pytest.mark.full),
+    (without_system, "system", "system prompt missing"),
+    (longer, "limits", "limit not kept"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_a_planted_difference_of_the_contract_is_named(url: str, change: Any, group: str, name: str) -> None:
+    others = (*({one.group for one in load_probes()} - {group}), "context")
+    with between(url, change) as changed:
+        verdict, lines = check_contract(*sides(url, changed), MODEL, skip=others)
+    assert (verdict.result, named(verdict)) == ("fail", {name}), verdict.summary
+    assert verdict.summary.startswith(f"{name} (")
+    assert contract_again(json.loads(json.dumps(lines))) == verdict
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("argv, wanted", [
+    (("--tool-call-parser", "llama3_json"), {"contract": {"wrong tool parser"}, "rendering": set()}),
+    (("--override-generation-config", '{"temperature": 0.5}'), {"contract": {"other temperature default"}, "rendering": set()}),
+    (("--max-model-len", "512"), {"contract": {"long prompts refused"}, "rendering": {"context truncated"}}),
+    (("--chat-template", "/templates/chatml.jinja"), {"contract": None, "rendering": {"other template", "tools missing"}}),
+], ids=lambda value: value[0] if isinstance(value, tuple) else "")
+def test_a_difference_planted_by_the_servers_own_flags_is_named(url: str, argv: tuple[str, ...], wanted: Json) -> None:
+    with engine(*argv) as other:
+        found = {"contract": contract(url, other), "rendering": rendering(url, other)}
+    for check, names in wanted.items():
+        if names is not None:
+            assert named(found[check]) == names, found[check].summary
+
+
+@pytest.mark.full
+def test_two_copies_show_no_red_in_twenty_runs(url: str) -> None:
+    with engine("--seed", "7", "--max-num-seqs", "8") as other:
+        for run in range(int(os.environ.get("PARITY_RUNS", "20"))):
+            found = contract(url, other), rendering(url, other)
+            drawn = {row["probe"]: row["new"]["draws"] for row in found[0].evidence["matrix"] if "draws" in row["new"]}
+            assert drawn["default temperature"] > 200
+            assert [named(one) for one in found] == [set(), set()], f"run {run}: {[one.summary for one in found]}"
+            assert {one.result for one in found} == {"pass"}
