@@ -27,10 +27,10 @@ def report(console: Console, common: Common, *, out: str | None = None) -> int:
     space = workspace(common)
     spec = space.spec()
     journal = open_journal(space, spec, create=False)
-    material = source.read(space, spec, journal)
+    material = source.read(space, spec, journal, time.time())
     folder = Path(out) if out else material.folder
     raw = write.keep_raw(material, folder)
-    data = build.build(material, raw.described, raw.files, space.spec_path.read_text(encoding="utf-8"), time.time())
+    data = build.build(material, raw.described, raw.files)
     data = json.loads(json.dumps(data))     # as `verify` will read it
     texts = {DATA: json.dumps(data, ensure_ascii=False, indent=1) + "\n", checking.PAGE: page(data)}
     files = [str(near(path)) for path in write.put_texts(folder, texts)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator import __version__
 from orchestrator.report import ground, headline, story
 from orchestrator.report.answers import Files, answers
 from orchestrator.report.curves import loads
@@ -26,27 +25,17 @@ MISSING = {
 }
 
 
-def build(
-    material: Material, raw: Sequence[dict[str, Any]], files: Files, spec_text: str, made_at: float
-) -> dict[str, Any]:
-    """Return the report; `made_at` in seconds.
+def build(material: Material, raw: Sequence[dict[str, Any]], files: Files) -> dict[str, Any]:
+    """Return the report.
 
     `raw`: {file, lines, bytes, sha256} of every raw file; `files`: the lines of those that are shown.
     """
     verdicts = [*map(_kept, material.verdicts), *story.shifts(material.journal)]
     routes = {model: route.engine for model, route in material.spec.routes.items()}
-    report: dict[str, Any] = {
-        "schema": SCHEMA, "kind": KIND, "stack": material.spec.name, "made_at": moment(made_at), "tool": __version__,
-        **parts(routes, verdicts, material.journal, files),
-        "traffic": ground.traffic(material.facts) if material.facts else None,
-        "memory": ground.memory(material.spec, material.facts),
-        "versions": ground.versions(material.spec, material.facts, material.journal, spec_text),
+    return {
+        "schema": SCHEMA, "kind": KIND, **parts(routes, verdicts, material.journal, files),
         "raw": list(raw), "verdicts": verdicts,
     }  # fmt: skip
-    report["missing"] = {
-        name: {"why": why, "run": run} for name, (why, run) in MISSING.items() if not report[name]
-    }
-    return report
 
 
 def parts(
@@ -55,7 +44,11 @@ def parts(
     """Return the parts that follow from verdicts, journal and raw lines alone: `verify` makes them again."""
     states = headline.standing(routes, journal)
     measured = loads(verdicts, files)
-    return {
+    seen = next(line for line in journal if line["kind"] == "ground")
+    found = {
+        "stack": seen["subject"], "tool": seen["data"]["versions"]["migrate"],
+        "made_at": moment(seen["at"]),
+        "traffic": seen["data"]["traffic"], "memory": seen["data"]["memory"], "versions": seen["data"]["versions"],
         "headline": headline.headline(routes, states, verdicts),
         "routes": headline.standings(routes, states, journal, verdicts),
         "decision": ground.decision(journal), "answers": answers(verdicts, files),
@@ -63,6 +56,8 @@ def parts(
         "live": story.live(verdicts, files), "weights": story.weights(journal), "timeline": story.timeline(journal),
         "cited": ground.quoted(measured),
     }  # fmt: skip
+    missing = {name: {"why": why, "run": run} for name, (why, run) in MISSING.items() if not found[name]}
+    return {**found, "missing": missing}
 
 
 def _kept(kept: Kept) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def check(report: dict[str, Any], raw: Path, html: Path | None = None) -> Checke
     found = Checked()
     try:
         files = _files(report, raw, found)
+        _same_raw(report, files.get(JOURNAL, []), found)
         verdicts = [_again(number, one, files, found) for number, one in enumerate(report["verdicts"])]
         if JOURNAL in files:
             _parts(report, verdicts, files, found)
@@ -68,7 +69,7 @@ def check(report: dict[str, Any], raw: Path, html: Path | None = None) -> Checke
                          hint="make it again: migrate report") from error  # fmt: skip
     if report["tool"] != __version__:
         found.notes.append(f"the report was made by migrate {report['tool']}, this is {__version__}")
-    found.notes.append("not recomputed: traffic, memory, versions; they come from what `migrate plan` saw")
+    found.notes.append("not measured again: what `migrate plan` saw of traffic, memory and versions")
     return found
 
 
@@ -91,9 +92,24 @@ def _files(report: dict[str, Any], folder: Path, found: Checked) -> dict[str, li
         else:
             if digest != one["sha256"]:
                 found.problems.append(f"raw file {name} was altered: its SHA-256 is {digest}, not {one['sha256']}")
+            if len(lines[name]) != one["lines"]:
+                found.problems.append(f"raw file {name} has {len(lines[name])} lines, not {one['lines']}")
     if not any(one["file"] == JOURNAL for one in report["raw"]):
         found.problems.append(f"raw file {JOURNAL} is not named in the report")
     return lines
+
+
+def _same_raw(report: dict[str, Any], journal: list[dict[str, Any]], found: Checked) -> None:
+    """The raw file of a verdict is the one that it was judged from, as verdict and journal wrote down then."""
+    listed = {one["file"]: one["sha256"] for one in report["raw"]}
+    noted = {line["subject"]: line["data"]["raw"] for line in journal
+             if line["kind"] == "verdict" and line["data"].get("raw")}  # fmt: skip
+    for kept in report["verdicts"]:
+        name, raw = f"{kept['check']} {kept['target']}", kept["raw"]
+        if raw and listed.get(raw["file"]) != raw["sha256"]:
+            found.problems.append(f"{name}: {raw['file']} is not what it was judged from: {raw['sha256']}")
+        elif raw and kept["check"] != "shift" and name in noted and noted[name] != raw:
+            found.problems.append(f"{name}: the journal names other raw lines: {noted[name]}")
 
 
 def _again(

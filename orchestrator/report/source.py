@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import MigrateError
-from orchestrator.facts import Facts
 from orchestrator.journal import Entry, Journal
+from orchestrator.report import ground
 from orchestrator.report.onerun import BY_HAND, by_hand
 from orchestrator.spec import Spec
 from orchestrator.workspace import Workspace
@@ -40,21 +40,35 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """One look at a stack; `journal` are the lines of the copy that goes with the report."""
+    """One look at a stack; `journal` are the lines that go with the report, what `plan` saw first."""
 
     spec: Spec
     folder: Path
-    facts: Facts | None
     journal: tuple[dict[str, Any], ...]
     verdicts: tuple[Kept, ...]
 
 
-def read(space: Workspace, spec: Spec, journal: Journal) -> Material:
-    """Look once; needs no lock. Raises MigrateError where a file of evidence cannot be read."""
+def read(space: Workspace, spec: Spec, journal: Journal, at: float) -> Material:
+    """Look once, `at` in seconds; needs no lock. Raises MigrateError where a file of evidence cannot be read."""
     folder = space.dir / "report"
+    told = _told(journal)
     kept = (*_verdicts(folder), *_by_hand(folder)) if folder.is_dir() else ()
-    lines = (*(_line(one) for one in journal.entries() if one.kind in _KINDS), *map(_run, journal.runs()))
-    return Material(spec, folder, space.facts(), lines, kept)
+    lines = (_ground(space, spec, told, at), *told)
+    return Material(spec, folder, lines, kept)
+
+
+def _ground(space: Workspace, spec: Spec, told: Sequence[dict[str, Any]], at: float) -> dict[str, Any]:
+    """Return what `plan` saw, as a line beside the journal's own."""
+    facts = space.facts()
+    data = {
+        "traffic": ground.traffic(facts) if facts else None, "memory": ground.memory(spec, facts),
+        "versions": ground.versions(spec, facts, told, space.spec_path.read_text(encoding="utf-8")),
+    }  # fmt: skip
+    return {"kind": "ground", "id": 0, "at": at, "subject": spec.name, "text": "", "data": data}
+
+
+def _told(journal: Journal) -> tuple[dict[str, Any], ...]:
+    return (*(_line(one) for one in journal.entries() if one.kind in _KINDS), *map(_run, journal.runs()))
 
 
 def _line(entry: Entry) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def weights(journal: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not lines:
         return []
     start = min(float(line["data"].get("at") or line["at"]) for line in lines)
-    ends = [float(line["at"]) for line in journal if line["kind"] != "run"]
+    ends = [float(line["at"]) for line in journal if line["kind"] not in ("run", "ground")]
     found: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         for model, weight in line["data"].get("weights", {}).items():
