@@ -131,6 +131,7 @@ def judge_load(results: LoadResults, thresholds: LoadThresholds | None = None) -
         "thresholds": asdict(terms), "model": results.plan.model, "judged_at": top, "about": results.about,
         "levels": levels, "pairs": results.pairs(top),
         "warmup_failures": [w for w in results.warmups if w["outcome"] != "complete"],
+        "stopped": "; ".join(str(one["reason"]) for one in results.stopped),
         "baseline": results.baseline[0] if results.baseline else None, "live_cost": live_cost(results.probes),
     }  # fmt: skip
     result, summary = judged(evidence)

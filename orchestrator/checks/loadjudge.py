@@ -25,7 +25,8 @@ def judged(evidence: dict[str, Any]) -> tuple[Judgement, str]:
     for result in ("fail", "inconclusive"):
         told = [one["why"] for one in reasons if one["result"] == result]
         if told:
-            return result, "; ".join(told)
+            cut = f"; it ended early: {evidence['stopped']}" if result == "inconclusive" and evidence["stopped"] else ""
+            return result, "; ".join(told) + cut
     return "pass", "; ".join(one["why"] for one in reasons) + f", at {evidence['judged_at']} users"
 
 

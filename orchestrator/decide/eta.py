@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from orchestrator.spec import Spec
+from orchestrator.spec_load import Load
 
 # Assumed where nobody measured: a slow office line to a fast data-centre one, a SATA SSD to NVMe.
 LINK = (12.5e6, 125e6)
@@ -20,6 +21,8 @@ SETTLE = (3.0, 30.0)        # until a side has stopped and the GPU's free memory
 GATE_PROMPTS = 20           # smoke parity: about so many prompts, on both sides
 SUITE_PROMPTS = 55          # the built-in suite, besides
 FREE_TOKENS = 12 * 8        # its prompts without sampling parameters, each so short
+PLAIN_PAIRS = 3             # pairs of runs after which a plain load test is decided
+FEW_REQUESTS, MANY_REQUESTS = 22, 60    # of each run, before and after that
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +159,24 @@ def _parity(spec: Spec, known: Known, generating: int, embedding: int) -> Eta:
 def _load(spec: Spec, known: Known, generating: int) -> Eta:
     slow, fast, said = _tokens(known)
     load = spec.load
+    few, many = _load_rounds(load, PLAIN_PAIRS), _load_rounds(load, load.pairs)
     # vLLM batches, so users overlap there; at worst Ollama answers them one after another.
-    each = load.requests_per_user * load.max_tokens
-    low = generating * each * len(load.users) * 2 / fast
-    high = generating * each * (len(load.users) + sum(load.users)) / slow
-    capped = generating * 2 * load.requests_per_user * len(load.users) * load.timeout
+    low = generating * load.max_tokens * sum(count / users for users, count in few) * 2 / fast
+    high = generating * load.max_tokens * sum(count + count / users for users, count in many) / slow
     users = ", ".join(map(str, load.users))
-    why = f"{users} users x {load.requests_per_user} requests x {load.max_tokens} tokens on both sides, {said}"
-    return Eta("load test", min(low, capped), min(high, capped), why)
+    times = f"{PLAIN_PAIRS} to {load.pairs} times the highest"
+    why = f"{users} users x {load.max_tokens} tokens on both sides, {times}, {said}"
+    bound = generating * load.budget
+    return Eta("load test", min(low, bound), min(high, bound), why)
+
+
+def _load_rounds(load: Load, pairs: int) -> list[tuple[int, int]]:
+    """Return (users, requests) of each level on one side: each once, the highest as often as its verdict needs."""
+    top = max(load.users)
+    rounds = [(users, max(users * load.requests_per_user, 10)) for users in set(load.users) - {top}]
+    first = max(top * load.requests_per_user, FEW_REQUESTS)
+    later = max(top * load.requests_per_user, MANY_REQUESTS)
+    return [*rounds, (top, PLAIN_PAIRS * first + (pairs - PLAIN_PAIRS) * later)]
 
 
 def _cutover(spec: Spec) -> Eta:

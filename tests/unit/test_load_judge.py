@@ -231,6 +231,29 @@ def test_no_run_begins_when_the_time_is_over(stage, monkeypatch):
     assert asked == [pytest.approx(0.001)]
 
 
+def test_a_peak_beyond_what_vllm_takes_is_run_once_and_does_not_judge(stage, monkeypatch):
+    stage.facts = facts(40.0)
+    plans = []
+
+    def run(plan, _progress):
+        plans.append(plan)
+        made = [results(burst(ttft=400), burst(), users=one.users, pairs=plan.repeats) for one in plan.levels]
+        return replace(made[0], plan=plan, samples=[s for one in made for s in one.samples],
+                       runs=[r for one in made for r in one.runs])  # fmt: skip
+
+    monkeypatch.setattr(loadgate, "run_load", run)
+    loadgate.LoadGate(stage, MODEL).do()
+    assert [(one.users, one.requests) for one in plans[0].levels] == [(1, 10), (3, 10), (40, 40)]
+    assert [(one.users, one.requests) for one in plans[1].levels] == [(8, 22)]
+    assert kept(stage)[0]["evidence"]["judged_at"] == 8
+
+
+def test_why_it_ended_early_is_said():
+    cut = replace(results(burst(), burst(), pairs=1), stopped=[{"reason": "the test's time of 3 s was over"}])
+    assert "the test's time of 3 s was over" in judge_load(cut).summary
+    assert recompute(map(json.loads, cut.lines())) == judge_load(cut)
+
+
 def facts(peak, source="log"):
     return Facts(OllamaFacts("http://o", "0.31.0"), traffic=Traffic(source=source, concurrency=Spread(9, 1, peak, peak, peak)))
 
