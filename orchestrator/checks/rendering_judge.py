@@ -11,8 +11,11 @@ from orchestrator.checks.rendering_asked import rendering
 from orchestrator.checks.rendering_findings import REASONS, Conversation, Finding, Level
 from orchestrator.checks.rendering_rules import compare
 from orchestrator.checks.rendering_text import first_difference, marked, without_beginning
+from orchestrator.checks.rendering_tools import AROUND
 
 Lines = list[dict[str, Any]]
+# What shows in the words around tools, too.
+_TEMPLATE = ("other template", "generation prompt differs", "thinking switched differently", "system prompt added")
 _SHOWN = 4000       # characters of a rendering in the evidence; the raw lines have all
 
 
@@ -37,10 +40,9 @@ def judge(lines: Iterable[Mapping[str, Any]]) -> Verdict:
 
 
 def _explained(found: list[tuple[str, Finding]]) -> list[tuple[str, Finding]]:
-    """Leave out how tools are written where the template is another one anyway."""
-    others = {way for way, one in found if one.what == "other template"}
-    return [(way, one) for way, one in found
-            if way not in others or one.what not in ("tools rendered differently", "tools spelled differently")]
+    """Leave out what is around the same tools where the template is another one anyway."""
+    others = {way for way, one in found if one.what in _TEMPLATE}
+    return [(way, one) for way, one in found if way not in others or not one.detail.startswith(AROUND)]
 
 
 def _verdict(target: str, found: list[tuple[str, Finding]], shown: Lines, lines: Lines, used: Usage) -> Verdict:

@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from orchestrator.checks.rendering_findings import Conversation, Finding, finding, same, told
-from orchestrator.checks.rendering_text import skeleton
+from orchestrator.checks.rendering_text import skeleton, without_dates
+
+AROUND = "the same tools, in other words: "     # what another template explains as well
 
 
 def tools_of(said: Conversation, old: str, new: str) -> list[Finding]:
@@ -18,18 +20,22 @@ def tools_of(said: Conversation, old: str, new: str) -> list[Finding]:
         return []
     if "".join(old.split()) == "".join(new.split()):
         return []
-    if objects(old) == objects(new) and same(_around(said, old)) == same(_around(said, new)):
+    theirs, ours = _around(said, old), _around(said, new)
+    alike = objects(old) == objects(new)
+    if alike and same(theirs) == same(ours):
         return [finding("tools spelled differently", said, "the same tools in other spelling", old, new)]
-    return [finding("tools rendered differently", said, told(_around(said, old), _around(said, new)), old, new)]
+    detail = (AROUND if alike else "") + told(theirs, ours)
+    return [finding("tools rendered differently", said, detail, old, new)]
 
 
 def _around(said: Conversation, text: str) -> list[str]:
-    """Return the skeleton without the tools' own JSON."""
+    """Return the skeleton without the tools' own JSON, and without dates."""
     kept, at = [], 0
     for begin, end, _ in _json(text):
         kept.append(text[at:begin])
         at = end
-    return skeleton(" ".join((*kept, text[at:])), said.said)
+    items = skeleton(" ".join((*kept, text[at:])), said.said)
+    return [item for item in (without_dates(one).strip() for one in items) if item]
 
 
 def objects(text: str) -> list[str]:

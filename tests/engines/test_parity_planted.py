@@ -68,7 +68,9 @@ def without_system(_: str, body: Json) -> Json:
 
 
 def last_messages(_: str, body: Json) -> Json:
-    return {**body, "messages": body["messages"][-2:]} if len(body.get("messages", ())) > 3 else body
+    """The window of a server that drops the oldest turns and keeps the system prompt."""
+    said = body.get("messages", [])
+    return {**body, "messages": [one for one in said[:1] if one["role"] == "system"] + said[-1:]} if said else body
 
 
 def test_a_vllm_does_not_differ_from_itself(url: str) -> None:
@@ -128,7 +130,7 @@ def test_a_planted_difference_of_the_contract_is_named(url: str, change: Any, gr
 
 @pytest.mark.full
 @pytest.mark.parametrize("argv, wanted", [
-    (("--tool-call-parser", "llama3_json"), {"contract": {"wrong tool parser"}, "rendering": set()}),
+    (("--tool-call-parser", "pythonic"), {"contract": {"wrong tool parser"}, "rendering": set()}),
     (("--override-generation-config", '{"temperature": 0.5}'), {"contract": {"other temperature default"}, "rendering": set()}),
     (("--max-model-len", "512"), {"contract": {"long prompts refused"}, "rendering": {"context truncated"}}),
     (("--chat-template", "/templates/chatml.jinja"), {"contract": None, "rendering": {"other template", "tools missing"}}),

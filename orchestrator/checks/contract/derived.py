@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from orchestrator.checks.rendering_asked import read_json
 from orchestrator.checks.rendering_text import MARKER, text_of
 
 _MOST_STOPS = 4
+_FILLER, _FILLERS = "word ", 64
+_BEYOND = 32        # tokens more than fit
 _LONGEST = 4096     # tokens of a context that is worth overflowing: the old side reads all of them
 _TOOL = {"type": "function", "function": {
     "name": "river_level", "description": "Return the level of a river",
@@ -34,6 +37,7 @@ class About:
     thinks: bool = False
     tools: bool | None = None       # whether Ollama says that the model can; None: nobody told
     context: int | None = None      # of the new side
+    filler: float = 1.0             # tokens of one filler word
     call: str = ""
     seen: dict[str, Any] = field(default_factory=dict)
 
@@ -45,6 +49,7 @@ async def look(old: Asker, engine: Asker, model: str) -> About:
     listed = [str(one) for one in capabilities] if isinstance(capabilities, list) else None
     rendered = await _rendered(engine, model, [_ASKED], opened=True)
     context = rendered.get("max_model_len")
+    filled = await _rendered(engine, model, [{"role": "user", "content": _FILLER * _FILLERS}], opened=True)
     call = ""
     if rendered:
         called = await _rendered(engine, model, [_ASKED, _CALL], opened=False)
@@ -53,7 +58,8 @@ async def look(old: Asker, engine: Asker, model: str) -> About:
     return About(
         stops=tuple(own_stops(str(shown.get("parameters") or ""))), thinks="thinking" in (listed or ()),
         tools=None if listed is None else "tools" in listed, context=context if isinstance(context, int) else None,
-        call=call, seen={"capabilities": listed, "parameters": shown.get("parameters")},
+        filler=_cost(rendered.get("count"), filled.get("count")), call=call,
+        seen={"capabilities": listed, "parameters": shown.get("parameters")},
     )  # fmt: skip
 
 
@@ -100,7 +106,7 @@ def derive(about: About) -> list[Probe]:
     if about.call:
         found.append(_parsed(about.call))
     if about.context and about.context <= _LONGEST:
-        found.append(_overflow(about.context))
+        found.append(_overflow(math.ceil((about.context + _BEYOND) / about.filler)))
     return found
 
 
@@ -129,8 +135,16 @@ def _parsed(call: str) -> Probe:
     )  # fmt: skip
 
 
-def _overflow(context: int) -> Probe:
-    text = "word " * (context + 64)
+def _cost(bare: Any, filled: Any) -> float:
+    """Return the tokens of one filler word, from two counts of whole prompts."""
+    if not (isinstance(bare, int) and isinstance(filled, int)) or filled <= bare:
+        return 1.0
+    return max((filled - bare) / _FILLERS, 0.5)
+
+
+def _overflow(words: int) -> Probe:
+    """Ask with a prompt that is a little longer than the new side's context; where the old one's ends too, both say."""
+    text = _FILLER * words
     v1 = {"model": "$model", "messages": [{"role": "user", "content": text}], "max_tokens": 1, "temperature": 0}
     steps = [Step(path="/v1/chat/completions", body=v1)]
     return _probe("prompt beyond the context", "context", steps, "answered",
