@@ -16,7 +16,7 @@ SCHEMA = 1
 KIND = "migrate report"
 MISSING = {
     "decision": ("No plan was made yet.", "migrate plan"),
-    "memory": ("No GPU was planned for, so there is nothing to divide.", "migrate plan"),
+    "memory": ("No GPU of the plan was seen, so there is nothing to divide.", "migrate plan"),
     "answers": ("The answers of both sides were not compared yet.", "migrate up"),
     "surfaces": ("Contract and prompts of both sides were not compared yet.", "migrate up"),
     "loads": ("No load test was run yet.", "migrate up"),
@@ -56,7 +56,13 @@ def parts(
         "live": story.live(verdicts, files), "weights": story.weights(journal), "timeline": story.timeline(journal),
         "cited": ground.quoted(measured),
     }  # fmt: skip
-    missing = {name: {"why": why, "run": run} for name, (why, run) in MISSING.items() if not found[name]}
+    compared = found["answers"]
+    # Embeddings have neither load test nor prompts.
+    needless = ("loads", "surfaces") if compared and all(one["kind"] == "vectors" for one in compared) else ()
+    missing = {
+        name: {"why": why, "run": run} for name, (why, run) in MISSING.items()
+        if not found[name] and name not in needless
+    }  # fmt: skip
     return {**found, "missing": missing}
 
 
