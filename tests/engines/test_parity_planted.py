@@ -80,6 +80,7 @@ def test_a_vllm_does_not_differ_from_itself(url: str) -> None:
     assert (prompts.result, named(prompts)) == ("pass", set()), prompts.summary
     facts = {row["probe"]: row["new"] for row in found.evidence["matrix"]}
     assert facts["tool call in the template's own form"]["call"] == "called"
+    assert facts["streamed tool call in the template's own form"]["call"] == "called"
     assert facts["stop word"] == {"supported": True, "cut": True}
 
 
@@ -130,11 +131,12 @@ def test_a_planted_difference_of_the_contract_is_named(url: str, change: Any, gr
 
 @pytest.mark.full
 @pytest.mark.parametrize("argv, wanted", [
+    (("--tool-call-parser", "llama3_json"), {"contract": {"wrong tool parser"}, "rendering": set()}),
     (("--tool-call-parser", "pythonic"), {"contract": {"wrong tool parser"}, "rendering": set()}),
     (("--override-generation-config", '{"temperature": 0.5}'), {"contract": {"other temperature default"}, "rendering": set()}),
     (("--max-model-len", "512"), {"contract": {"long prompts refused"}, "rendering": {"context truncated"}}),
     (("--chat-template", "/templates/chatml.jinja"), {"contract": None, "rendering": {"other template", "tools missing"}}),
-], ids=lambda value: value[0] if isinstance(value, tuple) else "")
+], ids=lambda value: value[1].rsplit("/", 1)[-1] if isinstance(value, tuple) else "")
 def test_a_difference_planted_by_the_servers_own_flags_is_named(url: str, argv: tuple[str, ...], wanted: Json) -> None:
     with engine(*argv) as other:
         found = {"contract": contract(url, other), "rendering": rendering(url, other)}

@@ -97,6 +97,16 @@ def test_a_call_that_was_not_read_is_told_from_words(content: str, finish: str, 
         "supported": True, "call": call, "arguments": "?"}
 
 
+@pytest.mark.parametrize("deltas, call", [
+    ([{"tool_calls": [{"function": {"name": "f"}}]}, {"tool_calls": [{"function": {"arguments": "{}"}}]}], "called"),
+    ([{"content": "<tool_call>{"}, {"content": '"name": "f"}'}], "left in the text"),
+    ([{"content": "<tool_call>f"}, {"tool_calls": [{"function": {"name": "f"}}]}], "left in the text"),
+])
+def test_a_streamed_call_is_read_as_one(deltas: list, call: str) -> None:
+    body = "".join(f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n" for delta in deltas) + "data: [DONE]\n\n"
+    assert fact_of("parser", [Reply(200, "text/event-stream", body)], {"name": "f"})["call"] == call
+
+
 def test_forms_of_errors_are_told_apart() -> None:
     bodies = ['{"error":{"message":"x","type":"y"}}', '{"error":"x"}', '{"detail":"x"}', "404", "", "[]"]
     assert [form_of(Reply(400, "", body)) for body in bodies] == ["OpenAI", "Ollama", "detail", "text", "empty", "text"]

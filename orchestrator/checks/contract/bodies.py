@@ -44,6 +44,15 @@ def read(reply: Reply) -> dict[str, Any]:
     return answer
 
 
+def data_of(reply: Reply) -> list[str]:
+    """Return the data of an event stream, `[DONE]` too."""
+    return [line[5:].strip() for line in reply.body.split("\n") if line.startswith("data:")]
+
+
+def events(reply: Reply) -> list[dict[str, Any]]:
+    return [json.loads(one) for one in data_of(reply) if one and one != "[DONE]"]
+
+
 def message(answer: dict[str, Any]) -> dict[str, Any]:
     said = answer.get("message") if "message" in answer else answer["choices"][0].get("message")
     return said if isinstance(said, dict) else {}

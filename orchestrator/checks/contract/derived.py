@@ -104,7 +104,7 @@ def derive(about: About) -> list[Probe]:
     for word in about.stops[:_MOST_STOPS]:
         found += _stopped(word)
     if about.call:
-        found.append(_parsed(about.call))
+        found += [_parsed(about.call, streamed=streamed) for streamed in (False, True)]
     if about.context and about.context <= _LONGEST:
         found.append(_overflow(math.ceil((about.context + _BEYOND) / about.filler)))
     return found
@@ -124,12 +124,16 @@ def _stopped(word: str) -> list[Probe]:
     ]  # fmt: skip
 
 
-def _parsed(call: str) -> Probe:
-    """Let the engine itself write the call that its template writes: its parser has to read it."""
+def _parsed(call: str, *, streamed: bool) -> Probe:
+    """Let the engine itself write the call that its template writes: its parser has to read it, and in a stream too.
+
+    Parsers have two ways to read, and some read a foreign form on one of them.
+    """
     body = {"model": "$model", "messages": [_ASKED], "tools": [_TOOL], "max_tokens": 256, "temperature": 0,
-            "structured_outputs": {"choice": [call]}}  # fmt: skip
+            "structured_outputs": {"choice": [call]}, "stream": streamed}  # fmt: skip
     return _probe(
-        "tool call in the template's own form", "tools", [Step(path="/invocations", body=body)], "parser",
+        f"{'streamed ' if streamed else ''}tool call in the template's own form", "tools",
+        [Step(path="/invocations", body=body)], "parser",
         args={"name": "river_level"}, named={"call": "wrong tool parser", "supported": "tools refused"},
         paths=("/v1/chat/completions", "/api/chat"), new_only=True,
     )  # fmt: skip

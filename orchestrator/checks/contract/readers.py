@@ -50,8 +50,7 @@ def answered(_: Sequence[Reply]) -> Fact:
 def sse(replies: Sequence[Reply]) -> Fact:
     """Framing of an event stream, its end, its usage, and whether text came bit by bit."""
     reply = replies[0]
-    data = [line[5:].strip() for line in reply.body.split("\n") if line.startswith("data:")]
-    events = [json.loads(one) for one in data if one and one != "[DONE]"]
+    data, events = bodies.data_of(reply), bodies.events(reply)
     texts = [one for event in events for choice in event.get("choices") or ()
              if (one := (choice.get("delta") or {}).get("content") or choice.get("text"))]  # fmt: skip
     thoughts = [1 for event in events for choice in event.get("choices") or ()
@@ -150,9 +149,16 @@ def tool_call(replies: Sequence[Reply], name: str) -> Fact:
 @reader
 def parser(replies: Sequence[Reply], name: str) -> Fact:
     """Whether the server reads a call that is written as its own chat template writes one."""
-    said = bodies.message(bodies.read(replies[0]))
-    names = [call["function"]["name"] for call in said.get("tool_calls") or []]
-    return {"call": "called" if names == [name] else "left in the text"}
+    if replies[0].kind == "text/event-stream":
+        deltas = [choice["delta"] for event in bodies.events(replies[0]) for choice in event.get("choices") or ()]
+        calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
+        names = [call["function"]["name"] for call in calls if call["function"].get("name")]
+        left = "".join(str(delta.get("content") or "") for delta in deltas)
+    else:
+        said = bodies.message(bodies.read(replies[0]))
+        names = [call["function"]["name"] for call in said.get("tool_calls") or ()]
+        left = str(said.get("content") or "")
+    return {"call": "called" if names == [name] and name not in left else "left in the text"}
 
 
 @reader
