@@ -100,6 +100,8 @@ def test_a_call_that_was_not_read_is_told_from_words(content: str, finish: str, 
 @pytest.mark.parametrize("deltas, call", [
     ([{"tool_calls": [{"function": {"name": "f"}}]}, {"tool_calls": [{"function": {"arguments": "{}"}}]}], "called"),
     ([{"content": "<tool_call>{"}, {"content": '"name": "f"}'}], "left in the text"),
+    ([{"reasoning": "Let me see."}], "?"),
+    ([{"content": ""}], "left in the text"),
     ([{"content": "<tool_call>f"}, {"tool_calls": [{"function": {"name": "f"}}]}], "left in the text"),
 ])
 def test_a_streamed_call_is_read_as_one(deltas: list, call: str) -> None:

@@ -53,6 +53,16 @@ def events(reply: Reply) -> list[dict[str, Any]]:
     return [json.loads(one) for one in data_of(reply) if one and one != "[DONE]"]
 
 
+def parts(reply: Reply) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the message of an answer, or its deltas, and why it ended."""
+    if reply.kind != "text/event-stream":
+        answer = read(reply)
+        return [message(answer)], finish(answer)
+    choices = [choice for event in events(reply) for choice in event.get("choices") or ()]
+    reasons = [str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")]
+    return [choice["delta"] for choice in choices], reasons[-1] if reasons else None
+
+
 def message(answer: dict[str, Any]) -> dict[str, Any]:
     said = answer.get("message") if "message" in answer else answer["choices"][0].get("message")
     return said if isinstance(said, dict) else {}

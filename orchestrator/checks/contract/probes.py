@@ -149,6 +149,8 @@ def quiet(step: Step, body: dict[str, Any]) -> dict[str, Any]:
     """Return a body that asks a model that thinks not to: what is probed is not how long it thinks."""
     if step.path == "/v1/chat/completions":
         return {**body, "reasoning_effort": "none"}
+    if step.path == "/invocations":
+        return {**body, "chat_template_kwargs": {"enable_thinking": False, "thinking": False}}
     if step.path in ("/api/chat", "/api/generate") and ("messages" in body or "prompt" in body):
         return {**body, "think": False}
     return body

@@ -149,16 +149,15 @@ def tool_call(replies: Sequence[Reply], name: str) -> Fact:
 @reader
 def parser(replies: Sequence[Reply], name: str) -> Fact:
     """Whether the server reads a call that is written as its own chat template writes one."""
-    if replies[0].kind == "text/event-stream":
-        deltas = [choice["delta"] for event in bodies.events(replies[0]) for choice in event.get("choices") or ()]
-        calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
-        names = [call["function"]["name"] for call in calls if call["function"].get("name")]
-        left = "".join(str(delta.get("content") or "") for delta in deltas)
-    else:
-        said = bodies.message(bodies.read(replies[0]))
-        names = [call["function"]["name"] for call in said.get("tool_calls") or ()]
-        left = str(said.get("content") or "")
-    return {"call": "called" if names == [name] and name not in left else "left in the text"}
+    parts, finish = bodies.parts(replies[0])
+    calls = [call for part in parts for call in part.get("tool_calls") or ()]
+    names = [call["function"]["name"] for call in calls if call["function"].get("name")]
+    left = "".join(str(part.get("content") or "") for part in parts)
+    if names == [name] and name not in left:
+        return {"call": "called"}
+    # What it thinks before is free, so a limit may end it before the call.
+    thought = any(part.get("reasoning") for part in parts)
+    return {"call": UNKNOWN if name not in left and (thought or finish == "length") else "left in the text"}
 
 
 @reader
