@@ -28,7 +28,7 @@ def loads(verdicts: Iterable[dict[str, Any]], files: Files) -> list[dict[str, An
 def _load(verdict: dict[str, Any], files: Files) -> dict[str, Any]:
     evidence, raw = verdict["evidence"], verdict["raw"]
     levels = [
-        {"users": level.get("users"), "label": str(level.get("label") or level.get("users")),
+        {"users": level.get("users"), "label": str(level.get("label") or _users(level.get("users"))),
          **{side: figures(level.get(side) or {}) for side in SIDES}}
         for level in evidence.get("levels", ())
     ]
@@ -44,6 +44,10 @@ def _load(verdict: dict[str, Any], files: Files) -> dict[str, Any]:
         ],
         "charts": [chart for title, where, unit in _CHARTS if (chart := _chart(levels, title, where, unit))],
     }  # fmt: skip
+
+
+def _users(count: Any) -> str:
+    return f"{count} user{'s' if count != 1 else ''}"
 
 
 def figures(side: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def _chart(levels: Sequence[dict[str, Any]], title: str, where: str, unit: str) 
     """Return a chart's series and scales; None where there are figures of less than two levels."""
     curves = {side: _points(levels, side, where) for side in SIDES}
     points = [point for one in curves.values() for point in one]
-    if len({point["x"] for point in points}) < 2:
+    if len({point["x"] for point in points if point["y"] > 0}) < 2:
         return None
     tops = [max(filter(None, (point["y"], point["high"]))) for point in points if point["y"] > 0]
     lows = [min(filter(None, (point["y"], point["low"]))) for point in points if point["y"] > 0]

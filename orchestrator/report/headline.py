@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from orchestrator.report.figures import moment, shown
 from orchestrator.state import Event, RouteState, StackState, States, fold
 
+_LONGEST = 200      # characters; the whole stands below it
 _GATES = ("health", "rendering", "contract", "parity", "vectors", "load", "shift")
 _WORDS = {
     RouteState.STAYS: "stays on Ollama", RouteState.PLANNED: "planned", RouteState.DEPLOYED: "deployed",
@@ -51,7 +53,7 @@ def headline(routes: Routes, states: States, verdicts: Sequence[dict[str, Any]])
     for result, said in (("fail", "A check said no"), ("inconclusive", "A check has no verdict")):
         one = next((one for one in judged if one["result"] == result), None)
         if one:
-            text = f"{said}: {one['check']} of {one['target']}: {one['summary']}"
+            text = shorten(f"{said}: {one['check']} of {one['target']}: {one['summary']}", _LONGEST, placeholder=" …")
             return {"result": result, "text": text, "next": run}
     good = least in (RouteState.PROVEN, RouteState.CUT_OVER, RouteState.RETIRED)
     text = _SAID.get(least, "Deployed; not every check was made yet.")

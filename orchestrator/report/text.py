@@ -65,15 +65,21 @@ def _answers(report: dict[str, Any]) -> Iterator[str]:
 
 def _loads(report: dict[str, Any]) -> Iterator[str]:
     for one in report["loads"]:
-        yield from _heading(f"Load on {one['target']} (ms; - : too few requests)")
+        by = ", by hand" if one["by_hand"] else ""
+        yield from _heading(f"Load on {one['target']}{by} (ms; - : too few requests)")
         yield "  users  side    first p50  first p95   answer p50  answer p95  tokens/s  failed"
         for level in one["levels"]:
+            if not level["users"]:
+                yield f"  {level['label']}"
             for side, name in _NAMES.items():
                 row = level[side]
+                if not row["n"]:
+                    continue
                 cells = [_cell(row[key][q]["value"], width) for key, q, width in (
                     ("ttft", "p50", 9), ("ttft", "p95", 9), ("e2e", "p50", 11), ("e2e", "p95", 10))]  # fmt: skip
                 failed = _cell(row["failed_percent"], 4)
-                yield (f"  {_cell(level['users'], 5)}  {name:<6}  {cells[0]}  {cells[1]}  {cells[2]}  {cells[3]}  "
+                users = _cell(level["users"] or None, 5)
+                yield (f"  {users}  {name:<6}  {cells[0]}  {cells[1]}  {cells[2]}  {cells[3]}  "
                        f"{_cell(row['tokens_per_s'], 8)}  {failed} %")  # fmt: skip
 
 

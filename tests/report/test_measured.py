@@ -81,4 +81,4 @@ def test_what_was_measured_is_recomputed_to_the_letter(sides, tmp_path):
     assert {one["check"] for one in report["surfaces"]} == {"rendering", "contract"}
     assert report["surfaces"][0]["count"] > 2
     assert report["answers"][0]["count"] > 10
-    assert [level["label"] for level in report["loads"][0]["levels"]] == ["1", "4"]
+    assert [level["label"] for level in report["loads"][0]["levels"]] == ["1 user", "4 users"]
