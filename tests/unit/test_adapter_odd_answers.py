@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapter.app import Adapter
+from orchestrator.adapter.both import Said, merged
 from orchestrator.adapter.config import Config, Route
 from orchestrator.adapter.heard import loads, parse
 from orchestrator.adapter.quick import learn
@@ -320,6 +321,22 @@ def test_every_event_is_a_piece_or_a_fault(value: Any) -> None:
         return
     json.dumps([piece.content, piece.thinking, piece.calls, piece.logprobs, piece.usage, piece.token_ids], allow_nan=False)
     learn(event, piece)
+
+
+LISTED = {"models": [{"name": "m:latest", "model": "m:latest", "modified_at": "2026-01-01T00:00:00Z"}]}
+entries = junk | st.fixed_dictionaries({"name": junk | st.just("M"), "modified_at": junk | st.just("2026-02-01T00:00:00Z")})
+lists = st.lists(entries, max_size=3).map(lambda found: {"models": found, "more": 1})
+
+
+@given(st.sampled_from([200] * 5 + [404, 500]), lists.map(raw) | whole | mutated().map(raw))
+def test_any_list_of_ollama_is_passed_on_or_added_to(status: int, body: bytes) -> None:
+    got = merged(Said(status, {"content-type": "application/json"}, body), LISTED, "models", "name")
+    assert got.status_code == status
+    if bytes(got.body) != body:
+        models = json.loads(bytes(got.body))["models"]
+        before = json.loads(body)["models"] or []
+        assert len(models) == len(before) + 1
+        assert LISTED["models"][0] in models
 
 
 def test_nan_is_no_number() -> None:
