@@ -77,7 +77,8 @@ def test_max_num_seqs_at_100_percent(stage: Stage) -> None:
     assert flag(stage, "--max-num-seqs") == "8"
     assert ids(stage, *OTHERS) == others
     assert ids(stage, SERVICE) != engine
-    again = [("health " + ENGINE, "pass"), ("parity " + MODEL, "pass"), ("load " + MODEL, "pass")]
+    gone_through = ("rendering", "contract", "parity", "load")
+    again = [("health " + ENGINE, "pass"), *((f"{check} {MODEL}", "pass") for check in gone_through)]
     assert verdicts(stage)[gates:] == again
     assert stage.status()["routes"][0]["state"] == "cut over"
     answered = stage.door().counts[MODEL]["vllm"]["complete"]
