@@ -139,7 +139,7 @@ class Scene:
             "gateway": {"control_port": self.control_port},
             "engines": {ENGINE: engine},
             "takeover": {"drain": "30s"},
-            "parity": {"max_tokens": 16, "repeats": 1, "samples": 3},
+            "parity": {"max_tokens": 16, "repeats": 1, "samples": 3, "parallel": 4},
             "load": {"requests_per_user": 2, "max_tokens": 16, **self._judged()},
             "cutover": {"bake": "5s", "min_requests": 5, "patience": "90s", "lease": "15s",
                         "thresholds": {"ttft_ratio": 20.0, "e2e_ratio": 20.0}},

@@ -23,7 +23,7 @@ class Parity(Section):
     )
     repeats: int = Field(2, ge=1, le=10, description="how often each side is asked the same: its own noise")
     samples: int = Field(6, ge=2, le=12, description="answers per prompt without sampling parameters")
-    parallel: int = Field(4, ge=1, le=64, description="requests at once on each side")
+    parallel: int = Field(2, ge=1, le=64, description="requests at once on each side")
     timeout: Seconds = Field(120.0, gt=0, description="of one answer")
     alpha: float = Field(0.05, gt=0, le=0.2, description="chance of a false red")
     loss: float = Field(0.05, ge=0, le=1, description="share of a group's prompts that may be lost, net")
