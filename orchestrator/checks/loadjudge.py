@@ -168,7 +168,8 @@ def _objectives(top: dict[str, Any], terms: dict[str, Any]) -> Iterator[Reason]:
     if good["share"] >= least:
         yield _reason("objectives", "pass", f"{good['share']:.1%} within the objectives")
     else:
-        yield _reason("objectives", "fail" if high < least else "inconclusive", said)
+        yield _reason("objectives", "fail", said) if high < least else _reason(
+            "objectives", "inconclusive", f"objectives not decided: {said}", needed=None)  # fmt: skip
 
 
 def _as_far_as_the_client(

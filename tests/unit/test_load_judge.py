@@ -100,6 +100,7 @@ def test_objectives_are_met_by_enough_requests(slow, result):
     verdict = judge_load(with_slo(results(burst(ttft=400), new), ttft=100))
     objectives = named(verdict).get("objectives")
     assert objectives == result
+    assert wants_pairs(verdict.evidence) is (result == "inconclusive")
     assert slow < 4 or f"{3 * slow} missed ttft" in verdict.summary
 
 
