@@ -53,7 +53,8 @@ def parts(
         "routes": headline.standings(routes, states, journal, verdicts),
         "decision": ground.decision(journal), "answers": answers(verdicts, files),
         "surfaces": surfaces(verdicts), "loads": measured,
-        "live": story.live(verdicts, files), "weights": story.weights(journal), "timeline": story.timeline(journal),
+        "baselines": story.baselines(verdicts), "live": story.live(verdicts, files),
+        "weights": story.weights(journal), "timeline": story.timeline(journal),
         "cited": ground.quoted(measured),
     }  # fmt: skip
     compared = found["answers"]

@@ -41,6 +41,20 @@ def live(verdicts: Sequence[dict[str, Any]], files: Files) -> list[dict[str, Any
     return found
 
 
+def baselines(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the untouched Ollama did before anything was changed; times in ms."""
+    return [
+        {"target": one["target"], "at": one["at"], "summary": one["summary"], "levels": [
+            {"users": level.get("users"), "requests": level.get("n"), "average": shown(level.get("average_ms")),
+             "p95": shown(level.get("p95_ms")), "note": str(level.get("p95_note") or ""),
+             "tokens_per_s": shown(level.get("tokens_per_s")),
+             "failed": (level.get("errors") or 0) + (level.get("timeouts") or 0)}
+            for level in one["evidence"].get("levels", ())
+        ]}
+        for one in verdicts if one["check"] == "baseline"
+    ]  # fmt: skip
+
+
 def _side(side: dict[str, Any], lines: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     own = [one for one in lines if one.get("kind") == "request" and one.get("side") == name and _answered(one)]
     return {"requests": side.get("requests"), "bad": side.get("bad"), "refusing": side.get("refusing"),

@@ -58,6 +58,7 @@ def fine(found: dict[str, Any]) -> None:
         assert screen["scripts"] == 0, where
         assert screen["passes"] > 10, where
     assert len({screen["background"] for screen in found["screens"]}) == 2      # light and dark
+    assert found["print"] == {"wide": [], "background": "rgb(255, 255, 255)"}     # a dark screen prints white
     assert found["paper"] > 10_000
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from orchestrator.checks import Side, Verdict, load, parity, rendering
+from orchestrator.checks import Side, Verdict, baseline, load, parity, rendering
 from orchestrator.checks.answers.case import Case
 from orchestrator.checks.answers.record import Reply
 from orchestrator.checks.answers.terms import Terms
@@ -121,6 +121,7 @@ class _Story:
     def _up(self) -> None:
         self.journal.begin("up")
         self._step("write-files stack", 0.2)
+        self._gate(baseline.recompute(self._before()), map(json.dumps, self._before()), 40)
         self._step("take-over stack", 3.1)
         self.journal.move("stack", self.spec.name, Event.TOOK_OVER)
         self._step("start-engine llama3-1-8b", 142)
@@ -240,6 +241,21 @@ class _Story:
                                  "cpu_share": 0.06, "wall_s": wall})  # fmt: skip
         warmups = [{"side": side, "number": n, **self._sample(0, 400_000, 20_000)} for side in SIDES for n in range(2)]
         return [json.loads(line) for line in LoadResults(plan, samples, runs, warmups).lines()]
+
+    def _before(self) -> list[dict[str, Any]]:
+        """The lines of the untouched Ollama: made twice, so by dice of their own."""
+        dice, self.dice = self.dice, random.Random(7)
+        side = Side("ollama", "http://127.0.0.1:11434")
+        plan = baseline.baseline_plan(side, MODEL, max(self.users), 64, 120.0)
+        samples, runs = [], []
+        for level in plan.levels:
+            place = {"side": "ollama", "users": level.users, "level": level.label, "repeat": 0}
+            samples += [{**place, **one} for one in self._samples("ollama", level)]
+            runs.append({**place, "planned": level.requests, "sent": level.requests, "loop_lag_p99_ms": 0.4,
+                         "cpu_share": 0.06, "wall_s": 9.0})  # fmt: skip
+        warmups = [{"side": "ollama", "number": 0, **self._sample(0, 400_000, 20_000)}]
+        self.dice = dice
+        return [json.loads(line) for line in LoadResults(plan, samples, runs, warmups).lines(check="baseline")]
 
     def _samples(self, side: str, level: Level) -> Iterator[dict[str, Any]]:
         """Ollama answers one at a time and lets the others wait; vLLM batches and slows down a little."""

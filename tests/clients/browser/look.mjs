@@ -53,8 +53,13 @@ for (const screen of screens.split(",")) {
   found.push(seen);
   await page.close();
 }
+const sheet = await browser.newPage({ viewport: { width: 718, height: 1016 }, colorScheme: "dark" });     // A4 without its margins
+await sheet.emulateMedia({ media: "print" });
+await sheet.goto(pathToFileURL(file).href);
+const print = { wide: await sheet.evaluate(wide), background: await sheet.evaluate(() => getComputedStyle(document.body).backgroundColor) };
+if (folder) await sheet.screenshot({ path: `${folder}/paper.png`, fullPage: true });
 const paper = await browser.newPage({ javaScriptEnabled: false });
 await paper.goto(pathToFileURL(file).href);
 const printed = await paper.pdf({ format: "A4", path: folder ? `${folder}/paper.pdf` : undefined });
 await browser.close();
-console.log(JSON.stringify({ screens: found, paper: printed.length }));
+console.log(JSON.stringify({ screens: found, print, paper: printed.length }));
