@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator import __version__
 from orchestrator.checks import Side, SideName
 from orchestrator.checks.loadplan import LoadPlan, closed_levels
+from orchestrator.checks.loadsummary import summarise, to_csv
 from orchestrator.commands.session import workspace
 from orchestrator.decide.litellm import gateway_url
 from orchestrator.errors import UsageError
@@ -48,7 +49,7 @@ def load_files(common: Common, form: str, *, base_url: str | None, model: str | 
     if form == "jsonl":
         return {f"{stem}.jsonl": "".join(json.dumps(line) + "\n" for line in lines)}
     if form == "csv":
-        return {f"{stem}-requests.csv": exports.table(lines)}
+        return {f"{stem}-requests.csv": exports.table(lines), f"{stem}-levels.csv": _levels(lines, raw)}
     return {f"{stem}.html": _page(lines, raw, digest)}
 
 
@@ -59,14 +60,24 @@ def _page(lines: list[dict[str, Any]], raw: Path, digest: str) -> str:
     return page(json.loads(json.dumps(data)), "load")
 
 
+def _levels(lines: list[dict[str, Any]], raw: Path) -> str:
+    try:
+        return to_csv(summarise(lines))
+    except (LookupError, ValueError, TypeError) as error:
+        raise _unreadable(raw, error) from error
+
+
+def _unreadable(raw: Path, error: Exception) -> UsageError:
+    return UsageError(f"{raw} cannot be read: {type(error).__name__}: {error}", hint="run the load test again")
+
+
 def _judged(lines: list[dict[str, Any]], raw: Path) -> dict[str, Any]:
     """Return a gate's verdict, or the figures of a test by hand, as the report keeps them."""
     check = "load" if lines[0].get("check") == "load" else onerun.BY_HAND
     try:
         found = recompute(check, lines)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UsageError(f"{raw} cannot be read: {type(error).__name__}: {error}", hint="run the load test again") \
-            from error  # fmt: skip
+    except (LookupError, ValueError, TypeError) as error:
+        raise _unreadable(raw, error) from error
     return {**found.to_json(), "at": moment(raw.stat().st_mtime), "raw": {"file": raw.name}}
 
 

@@ -61,7 +61,7 @@ def check(report: dict[str, Any], raw: Path, html: Path | None = None) -> Checke
             _parts(report, verdicts, files, found)
         if html and html.exists() and report["tool"] == __version__ and html.read_text("utf-8") != page(report):
             found.problems.append(f"{html.name} is not the page of this report.json")
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OSError, MigrateError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OSError, RecursionError, MigrateError) as error:
         if found.problems:      # what was altered may well not be read as a report any more
             found.problems.append(f"the rest cannot be read: {type(error).__name__}: {error}")
             return found

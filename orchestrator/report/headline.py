@@ -49,7 +49,7 @@ def headline(routes: Routes, states: States, verdicts: Sequence[dict[str, Any]])
     order = [*_RUN, RouteState.CUT_OVER, RouteState.RETIRED]
     least = min(moving, key=order.index)
     run = _RUN.get(least, "migrate status")
-    judged = _newest(verdicts)
+    judged = [one for one in _newest(verdicts) if _concerns(one, routes)]
     for result, said in (("fail", "A check said no"), ("inconclusive", "A check has no verdict")):
         one = next((one for one in judged if one["result"] == result), None)
         if one:
@@ -63,6 +63,12 @@ def headline(routes: Routes, states: States, verdicts: Sequence[dict[str, Any]])
 def _newest(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each gate and target the last one: a step that failed and passed later has passed."""
     return list({(one["check"], one["target"]): one for one in verdicts if one["check"] in _GATES}.values())
+
+
+def _concerns(verdict: dict[str, Any], routes: Routes) -> bool:
+    """Whether a verdict is about what moves now: a route that an edit took out left its evidence behind."""
+    known = {name for model, engine in routes.items() if engine for name in (model, engine)}
+    return any(name in known for name in (verdict["target"], *verdict["target"].split(",")))
 
 
 def standings(

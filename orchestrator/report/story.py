@@ -66,8 +66,10 @@ def _answered(line: dict[str, Any]) -> bool:
     return line.get("outcome") == "complete" and not line.get("forced") and int(line.get("status") or 0) < 400
 
 
-def _spread(lines: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
-    """Return p50 and p95 with their intervals, without what the gateway itself waited."""
+def _spread(lines: Sequence[dict[str, Any]], key: str) -> dict[str, Any] | None:
+    """Return p50 and p95 with their intervals, without what the gateway itself waited; None without raw lines."""
+    if not lines:
+        return None
     values = [float(one[key]) - float(one.get("held_ms") or 0) for one in lines if one.get(key) is not None]
     return {f"p{q}": quantile(asdict(stats.quantile(values, q))) for q in (50, 95)}
 

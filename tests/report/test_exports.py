@@ -166,9 +166,11 @@ def test_the_table_has_a_row_for_each_request(stack, tmp_path):
     export(stack, tmp_path, "--format", "csv")
     raw, _ = lines_of(next((stack / "report").glob("load-*.jsonl")))
     sent = [one for one in raw if one["kind"] == "request"]
-    rows = list(csv.DictReader(io.StringIO(next(tmp_path.glob("*.csv")).read_text(encoding="utf-8"))))
+    rows = list(csv.DictReader(io.StringIO(next(tmp_path.glob("*-requests.csv")).read_text(encoding="utf-8"))))
     assert len(rows) == len(sent)
     assert float(rows[0]["ttft_ms"]) == round(sent[0]["token_us"][0] / 1000, 3)
+    levels = csv.DictReader(io.StringIO(next(tmp_path.glob("*-levels.csv")).read_text(encoding="utf-8")))
+    assert {(one["side"], one["level"]) for one in levels} == {(one["side"], one["level"]) for one in sent}
     assert float(rows[0]["e2e_ms"]) == round(sent[0]["last_us"] / 1000, 3)
 
 

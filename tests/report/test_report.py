@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from report_run import LIVE, SECRET, STAGES, make_run
+from report_run import LIVE, MODEL, SECRET, STAGES, make_run
 
 from orchestrator import commands
 from orchestrator.flags import Common, Progress
@@ -81,6 +81,31 @@ def test_the_text_is_readable_at_80_columns_and_without_colour(stage):
     assert max(map(len, lines[:-1])) <= WIDTH       # the last one names the files
     assert "\x1b" not in printed
     assert lines[0].startswith("Report on the stack mine")
+
+
+def test_a_route_that_was_taken_out_does_not_speak(tmp_path):
+    folder = make_run(tmp_path / "mine", stage="up", users=FEW)
+    gone = {"schema": 1, "at": 1.79e9, "check": "contract", "target": "gone:1b", "result": "fail", "summary": "n refused",
+            "evidence": {"matrix": []}, "raw": None}  # fmt: skip
+    (folder / "report" / "contract-gone-1b.json").write_text(json.dumps(gone), encoding="utf-8")
+    migrate("report", folder / "migrate.yaml")
+    assert data(folder / "report")["headline"]["result"] == "pass"
+    gone["target"] = MODEL
+    (folder / "report" / "contract-z.json").write_text(json.dumps(gone), encoding="utf-8")
+    done = migrate("report", folder / "migrate.yaml")
+    assert data(folder / "report")["headline"]["result"] == "fail"
+    assert "n refused" in done.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    folder = make_run(tmp_path / "mine", stage="plan")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    done = migrate("report", folder / "migrate.yaml", out=tmp_path / "file")
+    assert done.returncode == 1
+    assert "--out DIR" in done.stderr
+    (folder / "report").mkdir()
+    (folder / "report" / "load-x.json").write_text("{", encoding="utf-8")
+    assert "load-x.json cannot be read" in migrate("report", folder / "migrate.yaml").stderr
 
 
 def test_long_words_do_not_break_the_width(whole):
