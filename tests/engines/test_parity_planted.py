@@ -47,6 +47,10 @@ def contract(old: str, new: str, *skip: str) -> Verdict:
     return verdict
 
 
+def all_but(group: str) -> tuple[str, ...]:
+    return tuple({"context", *(one.group for one in load_probes())} - {group})
+
+
 def named(verdict: Verdict) -> set[str]:
     """The names of what is red, or shown as different."""
     found = {row["name"] for row in verdict.evidence.get("matrix", ()) if row["result"] == "differs"}
@@ -93,7 +97,7 @@ def test_a_vllm_does_not_differ_from_itself(url: str) -> None:
     (template(OWN.replace("{%- if tools %}", "{%- if false %}")), "tools missing"),
     (last_messages, "context truncated"),
     (template(OWN.replace("<|assistant|>{% endif -%}", "{% endif -%}")), "generation prompt differs"),
-], ids=lambda value: value if isinstance(value, str) else "")
+], ids=lambda value: value if isinstance(value, str) else None)
 def test_a_planted_difference_of_prompts_is_named(url: str, change: Any, name: str) -> None:
     with between(url, change) as changed:
         verdict = rendering(url, changed)
@@ -119,30 +123,31 @@ def longer(_: str, body: Json) -> Json:
     pytest.param(colder, "sampling", "other temperature default", marks=pytest.mark.full),
     (without_system, "system", "system prompt missing"),
     (longer, "limits", "limit not kept"),
-], ids=lambda value: value if isinstance(value, str) else "")
+], ids=lambda value: value if isinstance(value, str) else None)
 def test_a_planted_difference_of_the_contract_is_named(url: str, change: Any, group: str, name: str) -> None:
-    others = (*({one.group for one in load_probes()} - {group}), "context")
     with between(url, change) as changed:
-        verdict, lines = check_contract(*sides(url, changed), MODEL, skip=others)
+        verdict, lines = check_contract(*sides(url, changed), MODEL, skip=all_but(group))
     assert (verdict.result, named(verdict)) == ("fail", {name}), verdict.summary
     assert verdict.summary.startswith(f"{name} (")
     assert contract_again(json.loads(json.dumps(lines))) == verdict
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("argv, wanted", [
-    (("--tool-call-parser", "llama3_json"), {"contract": {"wrong tool parser"}, "rendering": set()}),
-    (("--tool-call-parser", "pythonic"), {"contract": {"wrong tool parser"}, "rendering": set()}),
-    (("--override-generation-config", '{"temperature": 0.5}'), {"contract": {"other temperature default"}, "rendering": set()}),
-    (("--max-model-len", "512"), {"contract": {"long prompts refused"}, "rendering": {"context truncated"}}),
-    (("--chat-template", "/templates/chatml.jinja"), {"contract": None, "rendering": {"other template", "tools missing"}}),
-], ids=lambda value: value[1].rsplit("/", 1)[-1] if isinstance(value, tuple) else "")
-def test_a_difference_planted_by_the_servers_own_flags_is_named(url: str, argv: tuple[str, ...], wanted: Json) -> None:
+@pytest.mark.parametrize("argv, group, of_contract, of_rendering", [
+    (("--tool-call-parser", "llama3_json"), "tools", {"wrong tool parser"}, set()),
+    (("--tool-call-parser", "pythonic"), "tools", {"wrong tool parser"}, set()),
+    (("--override-generation-config", '{"temperature": 0.5}'), "sampling", {"other temperature default"}, set()),
+    (("--max-model-len", "512"), "context", {"long prompts refused"}, {"context truncated"}),
+    (("--chat-template", "/templates/chatml.jinja"), "errors", set(), {"other template", "tools missing"}),
+], ids=["llama3_json", "pythonic", "temperature", "context", "template"])
+def test_a_difference_planted_by_the_servers_own_flags_is_named(
+    url: str, argv: tuple[str, ...], group: str, of_contract: set[str], of_rendering: set[str]
+) -> None:
     with engine(*argv) as other:
-        found = {"contract": contract(url, other), "rendering": rendering(url, other)}
-    for check, names in wanted.items():
-        if names is not None:
-            assert named(found[check]) == names, found[check].summary
+        found = contract(url, other, *all_but(group))
+        assert named(found) == of_contract, found.summary
+        prompts = rendering(url, other)
+        assert named(prompts) == of_rendering, prompts.summary
 
 
 @pytest.mark.full
