@@ -113,8 +113,9 @@ class LoadClient:
             if self._stopped:
                 return False
             began = perf_counter_ns()
-            key = f"warm/{number}"
-            shot = await self._shoot(side, self._request(side, self._plan.body(key)), began, key)
+            shot = await self._alone(side, f"warm/{number}")
+            if shot is None:
+                return False
             self._round.shots.append(shot)
             self._bounds.left -= 1
             sample = sample_of(shot, began, self._spool.read(shot.kept))
@@ -140,8 +141,7 @@ class LoadClient:
         self._round, self._spool = done, Spool()
         self._place = {"phase": "level", **_where(run), "of": level.requests}
         queue = self._queue(run)
-        await self._shoot(run.side, self._request(run.side, self._plan.body(f"prime/{level.label}/{run.repeat}")),
-                          perf_counter_ns(), "")  # fmt: skip
+        await self._alone(run.side, f"prime/{level.label}/{run.repeat}")
         connections = min(_OPEN_CONNECTIONS, level.requests) if level.open else level.users
         with suppress(httpx.HTTPError):  # the requests themselves will tell
             await self._transports[run.side].prepare(self._urls[run.side], connections)
@@ -191,6 +191,15 @@ class LoadClient:
         for number in range(run.level.requests):
             key = f"{run.level.label}/{run.repeat}/{number}"
             yield key, self._plan.body(key)
+
+    async def _alone(self, side: SideName, key: str) -> Shot | None:
+        """One request outside the levels; None where the test was stopped meanwhile."""
+        request = self._request(side, self._plan.body(key))
+        task = asyncio.create_task(self._shoot(side, request, perf_counter_ns(), key))
+        self._round.running = {task}
+        await asyncio.wait([task])
+        self._round.running = set()
+        return None if task.cancelled() else task.result()
 
     async def _shoot(self, side: SideName, request: httpx.Request, intended_ns: int, key: str) -> Shot:
         shot = Shot(intended_ns, key)

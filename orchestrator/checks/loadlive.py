@@ -11,12 +11,14 @@ from statistics import median
 import httpx
 
 from orchestrator.clients.gateway import LogRecord
+from orchestrator.errors import MigrateError
 
 INFERENCE = ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses")
 _LOOK_S = 2.0
 _PROBE_EVERY_S = 5.0
 _BEFORE = 3     # probes, one after the other
 _HUNG_S = 120.0
+_BLIND = 3      # looks in a row that told nothing
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,19 @@ class GatewayWatch:
     bound: LiveBound
     _seen: list[LogRecord] = field(default_factory=list)
     _looked: float = float("-inf")
+    _blind: int = 0
 
     def check(self) -> str:
         """Look at most every two seconds; the reason to stop, or nothing."""
         if time.monotonic() - self._looked < _LOOK_S:
             return ""
         self._looked = time.monotonic()
-        fresh, self.offset = self.read(self.offset)
+        try:
+            fresh, self.offset = self.read(self.offset)
+        except MigrateError as error:
+            self._blind += 1
+            return f"nobody tells how live users fare: {error.message}" if self._blind >= _BLIND else ""
+        self._blind = 0
         self._seen = [one for one in [*self._seen, *fresh] if one.ts > time.time() - self.bound.window_s - _HUNG_S]
         return self.judge(time.time())
 

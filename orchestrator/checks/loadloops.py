@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
+from typing import Any
 
 import httpx
 
@@ -40,7 +41,7 @@ class Round:
     shots: list[Shot] = field(default_factory=list)
     not_sent: int = 0
     aborted: int = 0
-    running: set[asyncio.Task[None]] = field(default_factory=set)
+    running: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def one(self, shoot: Shoot, keyed: Keyed, intended_ns: int) -> None:
         self.shots.append(await shoot(keyed[1], intended_ns, keyed[0]))

@@ -25,6 +25,7 @@ from orchestrator.checks.selfcheck import Trial, figures, known_server, measure
 from orchestrator.clients.gateway import LogRecord
 from orchestrator.clients.wire import Exchange
 from orchestrator.commands.selfcheck import text as selfcheck_text
+from orchestrator.errors import MigrateError
 
 
 def run(plan, watch=None):
@@ -289,6 +290,12 @@ def test_a_reason_from_outside_ends_the_test_and_keeps_what_was_measured():
     assert {one["outcome"] for one in of(lines, "request")} == {"complete"}
 
 
+def test_a_warm_up_that_hangs_can_be_stopped():
+    with Engine(lambda _: Reply(hang=True)) as engine:
+        lines = run(plan_for(engine.url, Level(1, 3), timeout_s=100.0), lambda _: "interrupted")
+    assert [line["kind"] for line in lines] == ["stopped"]
+
+
 @pytest.mark.parametrize("bound, words", [({"most_requests": 7}, "7 requests"), ({"budget_s": 0.5}, "0.5 s")])
 def test_a_test_is_bounded_as_a_whole(bound, words):
     with Engine(lambda _: Reply(tokens=["x"], gap_s=0.02)) as engine:
@@ -402,6 +409,19 @@ def test_the_gateways_log_tells_live_requests_from_those_of_checks():
 
     assert check([*forced, *listed, *left, *other]) == ""
     assert "live users of ollama wait 9000 ms" in check([record(now, 9000) for _ in range(3)])
+
+
+def test_a_gateway_that_says_no_more_ends_the_test():
+    def silent(_):
+        raise MigrateError("the control door does not answer")
+
+    watch = GatewayWatch(silent, 0, [], BOUND)
+    said = []
+    for _ in range(3):
+        watch._looked = float("-inf")
+        said.append(watch.check())
+    assert said[:2] == ["", ""]
+    assert "does not answer" in said[2]
 
 
 def test_a_probe_that_hangs_counts_as_one_that_waits():
