@@ -140,11 +140,13 @@ def _vectors(verdict: dict[str, Any]) -> dict[str, Any]:
     evidence = verdict["evidence"]
     pairs = [
         {"input": _cut(str(one.get("input", "")), _QUESTION), "dimensions": list(one.get("dimensions") or (None, None)),
+         "norms": [shown(norm) for norm in one.get("norms") or (None, None)],
          "cosine": round(one["cosine"], 5) if isinstance(one.get("cosine"), int | float) else None}
         for one in evidence.get("pairs", ())
     ]  # fmt: skip
     return {"kind": "vectors", "target": verdict["target"], "result": verdict["result"],
             "summary": verdict["summary"], "least": shown(evidence.get("least")), "pairs": pairs,
+            "neighbours": evidence.get("neighbours"),
             "skipped": skipped(evidence)}  # fmt: skip
 
 

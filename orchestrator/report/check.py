@@ -108,7 +108,7 @@ def _same_raw(report: dict[str, Any], journal: list[dict[str, Any]], found: Chec
         name, raw = f"{kept['check']} {kept['target']}", kept["raw"]
         if raw and listed.get(raw["file"]) != raw["sha256"]:
             found.problems.append(f"{name}: {raw['file']} is not what it was judged from: {raw['sha256']}")
-        elif raw and kept["check"] != "shift" and name in noted and noted[name] != raw:
+        elif kept["check"] != "shift" and name in noted and noted[name] != raw:
             found.problems.append(f"{name}: the journal names other raw lines: {noted[name]}")
 
 

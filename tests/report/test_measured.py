@@ -13,7 +13,7 @@ import pytest
 from report_run import MODEL, ROOT, make_run
 from test_report import data, migrate
 
-from orchestrator.checks import Side, load, parity, rendering
+from orchestrator.checks import Side, load, parity, rendering, vectors
 from orchestrator.checks.answers.ask import Manner
 from orchestrator.checks.answers.suites import load_suites
 from orchestrator.checks.answers.terms import Terms
@@ -45,6 +45,25 @@ def sides(tmp_path_factory) -> Iterator[tuple[Side, Side]]:
     yield Side("ollama", old.url), Side("vllm", new.url)
     old.stop()
     new.stop()
+
+
+def test_vectors_are_shown_and_need_no_load_test(tmp_path):
+    folder = make_run(tmp_path / "mine", stage="plan")
+    lines = [{"kind": "plan", "check": "vectors", "target": MODEL, "least": 0.99}] + [
+        {"kind": "vector", "side": side, "input": text, "vector": [1.0, n, 0.5 if side == "vllm" else 0.51]}
+        for n, text in enumerate(("one", "two <b>", "three", "one")) for side in ("ollama", "vllm")
+    ]  # fmt: skip
+    raw = keep_raw(folder / "report" / "vectors-x.jsonl", map(json.dumps, lines))
+    assert raw
+    kept = {"schema": 1, "at": 1.79e9, **vectors.recompute(lines).to_json(), "raw": asdict(raw)}
+    (folder / "report" / "vectors-x.json").write_text(json.dumps(kept), encoding="utf-8")
+    assert migrate("report", folder / "migrate.yaml").returncode == 0
+    report = data(folder / "report")
+    assert [one["kind"] for one in report["answers"]] == ["vectors"]
+    assert report["answers"][0]["pairs"][0]["cosine"] > 0.9999
+    assert set(report["missing"]) == {"live"}
+    assert "two &lt;b&gt;" in (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert migrate("verify", folder / "report").returncode == 0
 
 
 def measured(sides: tuple[Side, Side]) -> Iterator[tuple[str, list[dict]]]:
