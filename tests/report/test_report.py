@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from report_run import LIVE, MODEL, SECRET, STAGES, make_run
+from report_run import LIVE, MODEL, ROOT, SECRET, STAGES, make_run
 
 from orchestrator import commands
 from orchestrator.flags import Common, Progress
@@ -207,6 +207,12 @@ def test_the_page_needs_nothing_from_outside(stage):
     assert all(f'id="{link[1:]}"' in text for link in links if link.startswith("#"))
     assert not re.search(r"url\(|@import|https?://(?!127\.0\.0\.1)", re.sub(r"<bdi.*?</bdi>", "", text))
     assert len(text.encode()) < 1.5e6
+
+
+def test_the_form_is_described(whole):
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(data(whole))
 
 
 def test_a_page_of_many_long_answers_stays_small(tmp_path):
