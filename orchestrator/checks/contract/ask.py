@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
@@ -25,7 +25,6 @@ class Reply:
     body: str = ""
     arrivals: int = 0
     failure: str = ""       # refused, broken, late
-    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def fine(self) -> bool:
@@ -37,14 +36,10 @@ class Reply:
         return self.status in (0, 502, 503, 504)
 
 
-_KEPT = ("allow", "server")
-
-
 class Asker:
     """One side; every answer is data, a failure too."""
 
     def __init__(self, side: Side, timeout_s: float = 120.0) -> None:
-        self.side = side
         self._timeout_s = timeout_s
         self._http = open_client(side.base_url, headers=side.headers, idle_s=timeout_s)
 
@@ -69,9 +64,8 @@ class Asker:
             return Reply(0, failure=f"{type(broken).__name__}: {broken}")
         whole = b"".join(data for _, data in exchange.pieces).decode("utf-8", "replace")
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        kept = {name: response.headers[name] for name in _KEPT if name in response.headers}
         stamps = {stamp for stamp, data in exchange.pieces if data}
-        return Reply(response.status_code, kind, whole, len(stamps), failure, kept)
+        return Reply(response.status_code, kind, whole, len(stamps), failure)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, Found]], tell: Callable[[], None] | None) -> list[Found]:

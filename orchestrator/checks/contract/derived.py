@@ -35,7 +35,6 @@ class About:
 
     stops: tuple[str, ...] = ()
     thinks: bool = False
-    tools: bool | None = None       # whether Ollama says that the model can; None: nobody told
     context: int | None = None      # of the new side
     filler: float = 1.0             # tokens of one filler word
     call: str = ""
@@ -57,7 +56,7 @@ async def look(old: Asker, engine: Asker, model: str) -> About:
         call = written(*(text_of(one.get("token_strs") or ()) for one in (rendered, called, said)))
     return About(
         stops=tuple(own_stops(str(shown.get("parameters") or ""))), thinks="thinking" in (listed or ()),
-        tools=None if listed is None else "tools" in listed, context=context if isinstance(context, int) else None,
+        context=context if isinstance(context, int) else None,
         filler=_cost(rendered.get("count"), filled.get("count")), call=call,
         seen={"capabilities": listed, "parameters": shown.get("parameters")},
     )  # fmt: skip
