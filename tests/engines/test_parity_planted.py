@@ -134,12 +134,12 @@ def test_a_planted_difference_of_the_contract_is_named(url: str, change: Any, gr
 
 @pytest.mark.full
 @pytest.mark.parametrize("argv, group, of_contract, of_rendering", [
-    (("--tool-call-parser", "llama3_json"), "tools", {"wrong tool parser"}, set()),
+    (("--tool-call-parser", "phi4_mini_json"), "tools", {"wrong tool parser"}, set()),
     (("--tool-call-parser", "pythonic"), "tools", {"wrong tool parser"}, set()),
     (("--override-generation-config", '{"temperature": 0.5}'), "sampling", {"other temperature default"}, set()),
     (("--max-model-len", "512"), "context", {"long prompts refused"}, {"context truncated"}),
     (("--chat-template", "/templates/chatml.jinja"), "errors", set(), {"other template", "tools missing"}),
-], ids=["llama3_json", "pythonic", "temperature", "context", "template"])
+], ids=["phi4_mini_json", "pythonic", "temperature", "context", "template"])
 def test_a_difference_planted_by_the_servers_own_flags_is_named(
     url: str, argv: tuple[str, ...], group: str, of_contract: set[str], of_rendering: set[str]
 ) -> None:
