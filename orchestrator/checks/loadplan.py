@@ -56,7 +56,8 @@ class LoadPlan:
     not send is counted and spoils the level. `unique`: every prompt has a beginning of its own, which defeats the
     prefix caches. `slo`: {ttft, tpot, e2e, itl_max} in ms, for goodput. `replicas`: names of the engine's replicas,
     whose metrics are read apart. `poll_s`: how often vLLM's metrics are read (0: never). `give_up`: a side that
-    answered nothing at one level is not asked at the next.
+    answered nothing at one level is not asked at the next. `shards`: processes of a level, 0: as many as it needs;
+    `shard` and `only` are for those further processes: which of how many, and the repeat that all of them do.
     """
 
     sides: tuple[Side, ...]
@@ -80,13 +81,19 @@ class LoadPlan:
     replicas: tuple[str, ...] = ()
     poll_s: float = 1.0
     give_up: bool = False
+    shards: int = 0
+    shard: tuple[int, int] = (0, 1)
+    only: int | None = None
     preset: str = ""
 
     def runs(self) -> Iterator[Run]:
         """A B, B A, A B ...: drift of the machine hits both sides alike."""
+        if self.only is not None:
+            yield from (Run(side.name, level, self.only) for side in self.sides for level in self.levels)
+            return
         turn = 0
         for level in self.levels:
-            for repeat in range(self.repeats):
+            for repeat in range(level.repeats or self.repeats):
                 sides = self.sides if turn % 2 == 0 else self.sides[::-1]
                 yield from (Run(side.name, level, repeat) for side in sides)
                 turn += 1
@@ -128,7 +135,7 @@ class LoadPlan:
         made: dict[str, Any] = {name: value for name, value in data.items() if name in known}
         made["sides"] = tuple(Side(**side) for side in data["sides"])
         made["levels"] = tuple(Level(**level) for level in data["levels"])
-        for name in ("prompts", "replicas"):
+        for name in ("prompts", "replicas", "shard"):
             if name in made:
                 made[name] = tuple(made[name])
         if made.get("lengths"):

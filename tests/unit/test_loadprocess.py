@@ -20,6 +20,7 @@ from orchestrator.checks.loadplan import LoadPlan
 from orchestrator.checks.loadreplay import read
 from orchestrator.checks.loadrun import stream_load
 from orchestrator.checks.loadshape import Level, open_level
+from orchestrator.checks.loadshards import shards_for, users_of
 from orchestrator.checks.loadspool import Kept, Spool
 from orchestrator.checks.selfcheck import Trial, figures, known_server, measure
 from orchestrator.clients.gateway import LogRecord
@@ -329,6 +330,35 @@ def test_an_open_loop_waits_for_nobody():
         found = judged(run(plan_for(engine.url, open_level("poisson", 60, 0.5))))
     assert found["outcomes"] == {"complete": 30}
     assert found["in_flight"]["most"] > 10
+
+
+# several load processes
+
+
+@pytest.mark.parametrize("level", [Level(5, 31), open_level("constant", 60, 0.5)], ids=["closed", "open"])
+def test_shards_do_the_same_work_as_one_process(level):
+    with Engine(quick) as engine:
+        one = run(plan_for(engine.url, level, shards=1))
+        alone = sorted(json.dumps(body) for body in engine.bodies if "prime" not in body)
+        engine.bodies.clear()
+        several = run(plan_for(engine.url, level, shards=3))
+        together = {json.dumps(body) for body in engine.bodies}
+    keys = [sorted(line["key"] for line in of(lines, "request")) for lines in (one, several)]
+    assert keys[0] == keys[1]
+    assert set(alone) <= together
+    (line,) = of(several, "level")
+    assert (line["sent"], line["planned"], line["shards"], line["shards_lost"]) == (level.requests, level.requests, 3, 0)
+    assert judged(several)["outcomes"] == {"complete": level.requests}
+    assert judged(several)["overloaded" if level.open else "unseen"] is not None
+
+
+def test_further_processes_only_where_cores_are_free_and_one_could_not_keep_up():
+    assert [shards_for(Level(users, 1), 64, cores=16) for users in (1, 128, 300, 310, 1000, 9000)] == [1, 1, 1, 2, 4, 8]
+    assert shards_for(Level(9000, 1), 64, cores=2) == 1
+    assert shards_for(Level(9000, 1), 64, cores=4) == 2
+    assert shards_for(open_level("constant", 1000, 1), 64, cores=16) == 5
+    for of_ in (1, 2, 3, 7):
+        assert sum(users_of(20, number, of_) for number in range(of_)) == 20
 
 
 # what the engine says, and what is sent
