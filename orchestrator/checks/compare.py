@@ -24,7 +24,7 @@ Outcome = Literal["worse", "not worse", "inconclusive"]
 
 # Two-sided share of misses of the look after so many pairs. The first is for what is plain, the last for the rest; two
 # pairs would decide nothing: Student's t is 40 there, and 10 with three.
-LOOKS = {3: 0.012, 5: 0.010, 8: 0.038}
+LOOKS = {3: 0.016, 5: 0.008, 8: 0.036}
 MISS = sum(LOOKS.values())
 MOST_PAIRS = max(LOOKS)
 _TOO_MANY = 1000

@@ -19,7 +19,8 @@ UNBOUNDED = 0.05
 def pairs_of(samples: Sequence[Sample], runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return {repeat, ollama: figures, vllm: figures} for each repeat that both sides have run, in order.
 
-    figures: {n, complete, p95_ms, tokens_per_s, tokens_mean}; None where the run cannot tell.
+    figures: {n, complete, p95_ms, tokens_per_s, tokens_mean, lag_ms}; None where the run cannot tell. lag_ms: how late
+    the client itself was (p99).
     """
     repeats = sorted({run["repeat"] for run in runs})
     found = []
@@ -40,6 +41,7 @@ def _run(side: str, repeat: int, samples: Sequence[Sample], runs: Sequence[dict[
     return {
         "n": figures["n"], "complete": figures["complete"], "tokens_per_s": figures["output_tokens_per_s"],
         "tokens_mean": figures["output_tokens_mean"],
+        "lag_ms": max(figures["client"]["loop_lag_p99_ms"], figures["client"]["send_lag_p99_ms"]),
         "p95_ms": percentile(times, 95) if len(times) >= LEAST_OF_RUN else None,
     }  # fmt: skip
 

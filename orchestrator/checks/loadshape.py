@@ -31,6 +31,7 @@ class Level:
     rate: float = 0.0
     rate_to: float = 0.0
     ramp_s: float = START_S
+    repeats: int = 0        # 0: as often as the plan says
 
     @property
     def open(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.checks import Verdict
-from orchestrator.checks.compare import looks
+from orchestrator.checks.compare import MOST_PAIRS, looks
 from orchestrator.checks.livecost import LEVEL_S, Prober, live_cost
 from orchestrator.checks.load import LoadResults, LoadThresholds, judge_load, run_load
 from orchestrator.checks.loadjudge import wants_pairs
@@ -22,7 +22,7 @@ from orchestrator.spec import Spec
 from orchestrator.state import Event, RouteState
 from orchestrator.steps.verify import Gate
 
-_FIRST_N = 22       # requests of a run: three of them give a p95
+_FEW_N = 22         # requests of a run: three of them give a p95
 _SHOWING_N = 10     # requests: enough for a median with an interval
 
 _MANY = 1000        # requests of a user: more than the level has time for
@@ -40,17 +40,18 @@ class LoadGate(Gate):
         about = judging_level(self.context.spec, self.target, self.context.facts)
         terms = thresholds(self.context.spec, about["users"])
         ends = time.monotonic() + self.context.spec.load.budget
-        results = self._others(about)
+        first, *later = looks(self.context.spec.load.pairs)
+        results = self._first(about, first)
         verdict = judge_load(results, terms)
-        for until in looks(self.context.spec.load.pairs):
+        for until in later:
             left = ends - time.monotonic()
+            if not wants_pairs(verdict.evidence):
+                break
             if left <= 0:
                 self.context.say(f"check-load {self.target}", "no further runs: load.budget is over", Kind.WARN)
                 break
-            results = results.and_then(self._block(about, len(results.pairs(about["users"])), until, left))
+            results = results.and_then(self._more(about, results, until, left))
             verdict = judge_load(results, terms)
-            if not wants_pairs(verdict.evidence):
-                break
         if verdict.result == "pass" and shares_gpu(self.context.spec, self.target):
             results = replace(results, probes=self._live_cost(about))
             verdict = judge_load(results, terms)
@@ -71,29 +72,34 @@ class LoadGate(Gate):
             self.context.say(f"check-load {self.target}", found["says"], Kind.NOTE)
         return prober.probes
 
-    def _others(self, about: dict[str, Any]) -> LoadResults:
-        """The levels that do not judge: one run on each side."""
+    def _first(self, about: dict[str, Any], pairs: int) -> LoadResults:
+        """The levels that do not judge, once on each side, and the first pairs of the one that does."""
         load = self.context.spec.load
         levels = [Level(users, max(users * load.requests_per_user, _SHOWING_N)) for users in set(load.users)]
         if about["peak"] and about["peak"] not in load.users:
             levels.append(Level(about["peak"], max(about["peak"], _SHOWING_N)))
         levels = sorted((one for one in levels if one.users != about["users"]), key=lambda one: one.users)
-        plan = replace(self._plan(), levels=tuple(levels), budget_s=load.budget)
-        results = run_load(plan, self._progress) if levels else LoadResults(plan)
+        levels.append(self._level(about, _FEW_N, pairs))
+        results = run_load(replace(self._plan(), levels=tuple(levels), budget_s=load.budget), self._progress)
         baseline = kept_baseline(self.context.journal, self.target)
         return replace(results, about=about, baseline=[baseline] if baseline else [])
 
-    def _block(self, about: dict[str, Any], pairs: int, until: int, left: float) -> LoadResults:
-        """The pairs up to the next look; what is plain needs few requests in each of the first."""
-        load, plan = self.context.spec.load, self._plan()
-        least = JUDGING_N if pairs else _FIRST_N
+    def _more(self, about: dict[str, Any], results: LoadResults, until: int, left: float) -> LoadResults:
+        """The pairs up to the next look; where the second did not decide, the last ones are long."""
+        plan, least = self._plan(), _FEW_N if until < MOST_PAIRS else JUDGING_N
+        pairs = len(results.pairs(about["users"]))
+        turn = pairs + len(results.plan.levels) - 1
         return run_load(replace(
-            plan, levels=(Level(about["users"], max(about["users"] * load.requests_per_user, least)),),
+            plan, levels=(self._level(about, least, until - pairs),),
             # A B B A goes on where the last block ended.
-            sides=plan.sides if pairs % 2 == 0 else plan.sides[::-1], repeats=until - pairs,
+            sides=plan.sides if turn % 2 == 0 else plan.sides[::-1],
             # Prompts that no earlier block has sent: a prefix cache would know those.
             seed=1 + pairs, budget_s=left,
         ), self._progress)  # fmt: skip
+
+    def _level(self, about: dict[str, Any], least: int, pairs: int) -> Level:
+        each = about["users"] * self.context.spec.load.requests_per_user
+        return Level(about["users"], max(each, least), repeats=pairs)
 
     def _plan(self) -> LoadPlan:
         spec, facts = self.context.spec, self.context.facts

@@ -95,7 +95,7 @@ def test_the_gate_loads_vllm_alone_for_it(tmp_path, monkeypatch):
 
     def run(plan, _):
         plans.append(plan)
-        return replace(results(burst(ttft=400), burst(), users=2, pairs=plan.repeats), plan=plan)
+        return replace(results(burst(ttft=400), burst(), users=2, pairs=plan.levels[0].repeats), plan=plan)
 
     monkeypatch.setattr(loadgate, "run_load", run)
     monkeypatch.setattr(livecost.time, "sleep", lambda _: None)
