@@ -70,6 +70,9 @@ class Load(Section):
     slo_share: float = Field(0.95, gt=0, le=1, description="least share of requests that meet all of slo")
     pairs: int = Field(8, ge=3, le=8, description="most pairs of runs, old and new; fewer where the first are clear")
     baseline: bool = Field(default=True, description="measure the untouched Ollama before the take-over; off: do not")
+    live_cost: bool = Field(
+        default=True, description="on a shared GPU: measure what vLLM's load does to Ollama's users; off: do not"
+    )
     budget: Seconds = Field(1800.0, description="after so long the load test of up begins no further runs")
     slo: Slo | None = Field(None, description="objectives for goodput; none: goodput is not counted")
     lengths: Literal["evidence"] | LengthsOf | None = Field(

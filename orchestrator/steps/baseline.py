@@ -13,8 +13,10 @@ from orchestrator.checks import Side, Verdict
 from orchestrator.checks.baseline import baseline_of, baseline_plan
 from orchestrator.checks.load import run_load
 from orchestrator.checks.loadlive import LiveBound, ProbeWatch
+from orchestrator.clients.ollama import Ollama
 from orchestrator.errors import MigrateError
 from orchestrator.events import Kind
+from orchestrator.names import canonical
 from orchestrator.state import StackState
 from orchestrator.steps import Context
 from orchestrator.steps.evidence import keep_raw, keep_verdict, verdict_path
@@ -48,6 +50,7 @@ class TakeBaseline:
         plan = baseline_plan(Side("ollama", spec.ollama.url), model, users, spec.load.max_tokens, spec.load.timeout)
         watch = ProbeWatch(_one_token(spec.ollama.url, model), LiveBound(spec.load.live_factor))
         try:
+            self._loaded(model)
             watch.begin()
             results = run_load(plan, lambda seen: self._look(seen, watch))
         except (httpx.HTTPError, MigrateError) as error:
@@ -60,6 +63,13 @@ class TakeBaseline:
         verdict = baseline_of(results)
         self._keep(verdict, list(results.lines(check="baseline")))
         return verdict.summary
+
+    def _loaded(self, model: str) -> None:
+        """Refuse a question that would load another model: it might push out the one that users have loaded."""
+        with Ollama(self.context.spec.ollama.url) as client:
+            loaded = [one.name for one in client.ps()]
+        if loaded and canonical(model) not in map(canonical, loaded):
+            raise MigrateError(f"Ollama has {', '.join(loaded)} loaded, and {model} might push it out")
 
     def _look(self, seen: dict[str, Any], watch: ProbeWatch) -> str:
         place = f"{seen['users']} users on the untouched Ollama"

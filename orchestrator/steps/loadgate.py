@@ -52,7 +52,7 @@ class LoadGate(Gate):
                 break
             results = results.and_then(self._more(about, results, until, left))
             verdict = judge_load(results, terms)
-        if verdict.result == "pass" and shares_gpu(self.context.spec, self.target):
+        if verdict.result == "pass" and self.context.spec.load.live_cost and shares_gpu(self.context.spec, self.target):
             results = replace(results, probes=self._live_cost(about))
             verdict = judge_load(results, terms)
         self.raw = results.lines(terms)

@@ -113,7 +113,8 @@ class Bench:
             "engines": dict.fromkeys(ENGINES.values(), engine),
             "takeover": {"drain": "10s"},
             "parity": {"max_tokens": 4},
-            "load": {"users": [1], "requests_per_user": 1, "max_tokens": 4, "latency_factor": 1000.0},
+            "load": {"users": [1], "requests_per_user": 1, "max_tokens": 4, "latency_factor": 1000.0,
+                     "throughput_factor": 0.0, "baseline": False, "live_cost": False},
         }  # fmt: skip
         path = self.folder / "defaults.yaml"
         path.write_text(yaml.safe_dump(wanted), encoding="utf-8")

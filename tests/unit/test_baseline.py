@@ -39,7 +39,8 @@ def context(tmp_path):
                            say=lambda subject, text, *_, **__: said.append(text))  # fmt: skip
 
 
-def taken(context, engine):
+def taken(context, engine, *loaded):
+    engine.page = json.dumps({"models": [{"name": name, "model": name, "size": 1, "size_vram": 1} for name in loaded]})
     context.spec = parse_spec(SPEC.replace("http://127.0.0.1:1", engine.url))
     return TakeBaseline(context).do()["text"]
 
@@ -74,6 +75,13 @@ def test_one_that_is_not_there_stops_nothing(context):
     assert kept_baseline(context.journal, MODEL) is None
     assert any("no baseline" in text for text in context.said)
     assert not TakeBaseline(context).already_done()     # the next `up` tries again
+
+
+def test_a_model_that_others_use_is_not_pushed_out(context):
+    with Engine() as ollama:
+        assert "mistral:7b loaded, and llama3.1:8b might push it out" in taken(context, ollama, "mistral:7b")
+        assert ollama.bodies == []
+        assert "1 user: average" in taken(context, ollama, "mistral:7b", "LLAMA3.1:8b")
 
 
 def test_errors_are_part_of_it(context):
