@@ -1,5 +1,6 @@
 """Weights against a gateway that exists only here, with a real journal."""
 
+import json
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from core_stack import MODEL, Ears, open_journal, prove, spec
 from orchestrator.clients.gateway import Conflict, GatewayStatus, LogRecord
 from orchestrator.errors import ExitCode, GateRefused, Inconclusive, MigrateError, RolledBack, WrongState
 from orchestrator.plan import Plan, Step, plan_cutover
+from orchestrator.report.recompute import recompute
 from orchestrator.runner import run_plan
 from orchestrator.state import Event, RouteState
 from orchestrator.steps import Context, circuits, traffic
@@ -160,6 +162,34 @@ def test_step_by_step_to_100(scene):
     assert [(one.text, one.data["weight"], one.data["vllm"]["requests"]) for one in verdicts] == [
         ("pass", 10.0, 30), ("pass", 50.0, 30), ("pass", 100.0, 30),
     ]  # fmt: skip
+
+
+def test_each_judged_step_keeps_what_it_was_judged_on(scene, tmp_path):
+    scene.gateway.traffic = lambda: [record(uri="/v1/chat/completions?q=secret") for _ in range(30)]
+    run(scene, 10.0)
+    scene.gateway.traffic = lambda: [record(outcome="error") for _ in range(30)]
+    with pytest.raises(RolledBack):
+        run(scene, 50.0)
+    verdicts = scene.journal.entries("verdict")
+    assert [one.text for one in verdicts] == ["pass", "fail"]
+    assert len({one.data["raw"]["file"] for one in verdicts}) == 2
+    for one in verdicts:
+        text = (tmp_path / "report" / one.data["raw"]["file"]).read_text(encoding="utf-8")
+        again = recompute("shift", [json.loads(line) for line in text.splitlines()])
+        assert again.result == one.text
+        assert json.loads(json.dumps(again.evidence)) == {key: one.data[key] for key in again.evidence}
+        assert "secret" not in text
+
+
+def test_a_full_disk_does_not_hide_a_verdict(scene, monkeypatch):
+    def full(*_):
+        raise MigrateError("no space left")
+
+    monkeypatch.setattr(traffic, "keep_shift", full)
+    scene.gateway.traffic = lambda: [record(outcome="error") for _ in range(30)]
+    with pytest.raises(RolledBack):
+        run(scene, 10.0)
+    assert scene.journal.last("verdict", f"shift {MODEL}").data["raw"] is None
 
 
 def test_only_requests_since_the_change_and_of_these_routes_are_judged(scene):
