@@ -53,7 +53,7 @@ ANSWERS = HEAD + """  server {
         ngx.header.content_type = 'text/event-stream'
         for n = 1, chunks do
           ffi.C.clock_gettime(1, gettime)
-          ngx.print('data: {"object":"chat.completion.chunk",',
+          ngx.print('data: {"id":"c","object":"chat.completion.chunk",',
             ('"at":%d%09d,'):format(tonumber(gettime.s), tonumber(gettime.ns)),
             '"choices":[{"index":0,"delta":{"content":"tok"}}]}\\n\\n')
           ngx.flush(true)

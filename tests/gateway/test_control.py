@@ -162,15 +162,26 @@ def test_the_log_comes_in_whole_lines_from_any_offset(bench: Bench, door: Gatewa
     start = door.log_end()
     for _ in range(3):
         bench.chat()
-    bench.nginx.record(3)
-    records, after = door.log(start)
+    records, after = door.log(start)             # with all that has ended
     assert len(records) == 3
     assert {r.side for r in records} == {"ollama"}
     assert door.log(after) == ([], after)
     assert door.log_end() == after
     bench.chat(model="other")
-    bench.nginx.record(4)
     assert [r.model for r in door.log(after)[0]] == ["other"]
+
+
+def test_the_log_has_all_that_has_ended_though_workers_write_it_later(own: Nginx) -> None:
+    conf = own.etc / "nginx.conf"
+    conf.write_text(conf.read_text().replace("flush=1ms", "flush=100ms"))
+    own.start()
+    with Gateway(own.control, TOKEN) as door:
+        at = 0
+        for count in (1, 7, 3):
+            for _ in range(count):
+                httpx.get(f"{own.public}/api/version")       # nobody is there: refused, and logged all the same
+            records, at = door.log(at)
+            assert [record.outcome for record in records] == ["refused"] * count
 
 
 @pytest.mark.parametrize("weight", [0, 100])

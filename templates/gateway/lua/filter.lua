@@ -1,11 +1,14 @@
 -- Sees every piece of a response: when the first came, and how it ended.
 local complain = require 'complain'
 local outcome = require 'outcome'
+local plainly = require 'plainly'
 local refuse = require 'refuse'
 local requests = require 'request'
 local shadow = require 'shadow'
 
 local M = {}
+
+local arg = plainly.arg
 
 -- Ollama ends these streams with done:true; its other line streams (pull, create) end otherwise.
 local GENERATES = { ['/api/chat'] = true, ['/api/generate'] = true }
@@ -30,9 +33,9 @@ local function last_words(request, ended, why)
 end
 
 local function see(request)
-  local chunk = ngx.arg[1]
+  local chunk, ended = arg(1), arg(2)
   if not request.judge then
-    request.judge = outcome.new(ngx.header.content_type, ngx.status, GENERATES[request.uri])
+    request.judge = outcome.new(plainly.header('content_type'), plainly.status(), GENERATES[request.uri])
   end
   if chunk ~= '' then
     if not request.ttft then
@@ -41,20 +44,22 @@ local function see(request)
     end
     request.judge:feed(chunk)
     if request.shadow then shadow.add(request.shadow, chunk) end
-  elseif not ngx.arg[2] and not request.lost and broke_off() then
+  elseif not ended and not request.lost and broke_off() then
     request.lost = true
     last_words(request, false, LOST)
   end
-  if ngx.arg[2] then
+  if ended then
     request.ended = true
     if request.judge.kind == 'sse' or request.judge.generates then last_words(request, true, STOPPED) end
   end
 end
 
--- Should judging ever fail, the response goes on unjudged.
+-- Should judging ever fail, the response goes on unjudged. Past the first, most chunks need no judging, and LuaJIT
+-- compiles badly what a pcall surrounds.
 function M.chunk()
   local request = requests.current()
   if not request or request.unjudged then return end
+  if request.ttft and not request.shadow and outcome.tells_nothing(request.judge, arg(1)) and not arg(2) then return end
   local seen, why = pcall(see, request)
   if seen then return end
   complain('judging a response failed: ' .. tostring(why))

@@ -1,9 +1,15 @@
 -- What is known of a request, kept across internal redirects (which wipe ngx.ctx) until it is logged.
+local ffi = require 'ffi'
 local new_table = require 'table.new'
+local get_request = require('resty.core.base').get_request
+local plainly = require 'plainly'
 
 local M = {}
 
 local byte, sub = string.byte, string.sub
+
+local cast, address = ffi.cast, ffi.typeof('uintptr_t')
+local var = plainly.var
 
 local kept, last = {}, 0
 local born = ''
@@ -14,16 +20,18 @@ function M.start(paths)
   born, usual = ('%x-%x-'):format(ngx.worker.pid(), ngx.now() * 1000), paths
 end
 
+-- nginx's own request, which stays the same over internal redirects.
+local function place() return tonumber(cast(address, get_request())) end
+
 function M.open()
   last = last + 1
   local request = new_table(0, 32)    -- so that it never grows
-  local raw = ngx.var.request_uri
+  local raw = var('request_uri')
   request.side, request.via, request.method = 'ollama', 'ollama', ngx.req.get_method()
-  request.raw, request.uri = raw, usual[raw] and raw or ngx.var.uri
-  kept[last] = request
+  request.uri = raw
+  if not usual[raw] then request.raw, request.uri = raw, var('uri') end
   request.id = born .. last
-  ngx.var.gw_id = last
-  ngx.ctx.request = request
+  kept[place()] = request
   return request
 end
 
@@ -56,7 +64,7 @@ end
 
 -- The whole body, wherever nginx keeps it; nil for none.
 function M.body()
-  local length = ngx.var.content_length
+  local length = var('content_length')
   if length and #length < 7 then
     ngx.req.read_body()   -- bound by the time between two reads: no more trouble than a connection that idles
   else
@@ -75,20 +83,13 @@ end
 -- Whether the path is written as it reads: `/v1/%63hat` and `/x/../v1/chat` may read differently elsewhere.
 function M.plain(request)
   local raw, uri = request.raw, request.uri
-  if raw == uri then return true end
+  if not raw or raw == uri then return true end
   return byte(raw, #uri + 1) == 63 and sub(raw, 1, #uri) == uri
 end
 
 -- The request of this phase, or nil when none was opened.
-function M.current()
-  local request = ngx.ctx.request
-  if not request then
-    request = kept[tonumber(ngx.var.gw_id)]
-    ngx.ctx.request = request
-  end
-  return request
-end
+function M.current() return kept[place()] end
 
-function M.close() kept[tonumber(ngx.var.gw_id) or 0] = nil end
+function M.close() kept[place()] = nil end
 
 return M

@@ -6,6 +6,7 @@ local direct = require 'direct'
 local hash = require 'hash'
 local hold = require 'hold'
 local live = require 'live'
+local plainly = require 'plainly'
 local requests = require 'request'
 local shadow = require 'shadow'
 local spread = require 'spread'
@@ -60,19 +61,19 @@ local function recognise(request, path)
   if not request.forced and not requests.plain(request) then return end   -- Ollama's to read
   local text = requests.body()
   if not text then return end
-  local model, found, past = body.model(text)
+  local direct_model = path == '/v1/chat/completions' and is_json(plainly.var('http_content_type')) and direct.model(text)
+  local model, found = direct_model, nil
+  if not model then model, found = body.model(text) end
   if not model then return end
   request.model = model
   request.route = state.route_of(model)
   if not request.route then return end
   local known = state.routes[request.route]
   request.fits = known.kind == WEIGHTED[path]
-  request.direct = known.direct and path == '/v1/chat/completions'
-    and is_json(ngx.var.http_content_type)
-    and direct.allowed(text, found, past)
+  request.direct = direct_model and known.direct
   local several = state.replicas[known.engine]
   if several or known.sticky and (undecided(state.now().weights[request.route] or 0) or hold.any()) then
-    identify(request, text, found, several)
+    identify(request, text, found or body.members(text, body.skip_space(text, 1)), several)
   end
 end
 
@@ -98,7 +99,7 @@ local function place(request, engine)
 end
 
 local function to_vllm(request)
-  local origin = not request.forced and ngx.var.http_origin
+  local origin = not request.forced and plainly.var('http_origin')
   if origin and not surface.cross(request, origin) then return end
   local route = state.routes[request.route]
   local guarded = route.failover ~= false and route.kind ~= 'embedding' and not request.forced
@@ -110,7 +111,7 @@ local function to_vllm(request)
   request.engine, request.replica = route.engine, replica
   request.side, request.via = 'vllm', request.direct and 'direct' or 'adapter'
   live.enter(request)
-  ngx.var.gw_engine = replica or request.engine
+  plainly.set('gw_engine', replica or request.engine)
   if request.via == 'adapter' then ngx.var.gw_route = request.route end
   if guarded then return ngx.exec('@' .. request.via) end
   -- Nobody else may answer for one that hangs: its clients are told so at once.
@@ -236,7 +237,7 @@ local function stand_in(request)
   request.failover, request.engine, request.replica = true, route.engine, replica
   request.via = request.direct and 'direct' or 'adapter'
   live.move(request, 'vllm')
-  ngx.var.gw_engine = replica or request.engine
+  plainly.set('gw_engine', replica or request.engine)
   if request.via == 'adapter' then ngx.var.gw_route = request.route end
   return ngx.exec('@' .. request.via .. '_only')
 end

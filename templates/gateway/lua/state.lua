@@ -21,7 +21,7 @@ local spellings, spelled = {}, 0   -- names as clients write them -> route, or f
 local SPELLINGS_MOST = 1000
 
 local shared = ngx.shared.gateway
-local raw, decoded
+local seen, decoded
 
 local function slurp(path)
   local file, why = io.open(path, 'rb')
@@ -76,6 +76,12 @@ local function mend(state, path)
   return cjson.encode(state)
 end
 
+-- In this order: whoever sees the new number finds the new text.
+local function publish(text)
+  shared:set('state', text)
+  shared:incr('change', 1, 0)
+end
+
 -- Reads the file only when nothing is shared yet: after a reload the memory is newer.
 local function load_weights(path)
   if shared:get('state') then return end
@@ -86,7 +92,7 @@ local function load_weights(path)
     os.rename(path, path .. '.bad')
     text = nil
   end
-  shared:set('state', text and mend(state, path) or '{"version":0,"weights":{},"lease":null}')
+  publish(text and mend(state, path) or '{"version":0,"weights":{},"lease":null}')
 end
 
 function M.init(etc_dir, state_dir)
@@ -109,10 +115,11 @@ function M.route_of(name)
 end
 
 -- The state now: {version, weights, lease, by, changed}. Not to be changed in place.
+-- A number tells whether it changed: to fetch the text for each request would cost more than all else here.
 function M.now()
-  local text = shared:get('state')
-  if text ~= raw then
-    raw, decoded = text, cjson.decode(text)
+  local change = shared:get('change')
+  if change ~= seen then
+    seen, decoded = change, cjson.decode(shared:get('state'))
     if decoded.lease == cjson.null then decoded.lease = nil end
   end
   return decoded
@@ -158,7 +165,7 @@ function M.update(change)
       ngx.log(ngx.CRIT, 'weights were lowered but could not be stored: ', reason)
       shared:set('unsaved', tostring(reason))
     end
-    if kept or state.lowers then shared:set('state', text) else state, why = nil, reason end
+    if kept or state.lowers then publish(text) else state, why = nil, reason end
   end
   shared:delete('writer')
   return state, why

@@ -12,6 +12,7 @@ local weights = require 'weights'
 local M = {}
 
 local LOG_PAGE = 4194304   -- bytes of the log per answer
+local LOG_FLUSH = 0.15     -- seconds: a worker writes its lines every 0.1 s
 local HOLD_MOST = 600      -- seconds; clients give up sooner
 local WAIT_MOST = 5000     -- requests; each has a connection and its body
 local LEASE_MOST = 86400   -- seconds; its owner says so again long before
@@ -141,7 +142,9 @@ local function status()
   })
 end
 
+-- Every request that has ended when it is asked for is in it.
 local function log_page()
+  ngx.sleep(LOG_FLUSH)
   local from = tonumber((ngx.var.arg_from or ''):match('^%d+$')) or 0
   local file = io.open(state.log_path, 'rb')
   local size = file and file:seek('end') or 0
