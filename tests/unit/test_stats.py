@@ -82,6 +82,19 @@ def test_order_interval_covers_the_truth(q, n):
     assert hits / 600 >= 0.92
 
 
+@pytest.mark.parametrize("q", [50, 95, 99])
+def test_order_interval_covers_the_truth_for_every_n(q):
+    """Exactly: it holds when at least `low` and fewer than `high` samples lie below the true percentile."""
+    p = q / 100
+    for n in [*range(stats.minimum_n(q), 420, 7), 1000]:
+        interval = stats.order_interval(range(1, n + 1), q)
+        if interval is None:
+            assert n < 6    # five samples bracket no median at 95 %, and no interval is printed
+            continue
+        inside = range(int(interval.low), int(interval.high))
+        assert math.fsum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in inside) >= 0.95
+
+
 def test_wilson_known_values():
     zero = stats.wilson(0, 200)
     assert zero.low == 0.0
