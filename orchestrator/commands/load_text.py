@@ -78,13 +78,14 @@ def _notes(levels: list[dict[str, Any]]) -> list[str]:
         for error in one["errors"][:2]:
             said = error["error"] or error["status"]
             lines += _wrapped(f"  {one['level']}: {error['count']} {error['outcome']}: {said}")
-        if one["client_limited"]:
-            limited = "; ".join(sorted(set(one["client_limited"].values())))
-            lines += _wrapped(f"  {one['level']}: this client was the limit: {limited}")
         if one.get("unseen", {}).get("requests"):
             lines += _wrapped(f"  {one['level']}: {one['unseen']['text']}")
         if one.get("engine"):
             lines += _wrapped(f"  {one['level']}: {_engine(one['engine'])}")
+    limited = {one["level"]: sorted(set(one["client_limited"].values())) for one in levels if one["client_limited"]}
+    if limited:
+        first = "; ".join(next(iter(limited.values())))
+        lines += _wrapped(f"  this client may have distorted {', '.join(limited)}: {first}")
     if any(one["ttft_ms"]["p95"]["note"] == "n too small" for one in levels) and not levels[0].get("article"):
         least = ", ".join(f"p{q} from {minimum_n(q)}" for q in (50, 95, 99))
         lines += _wrapped(f"  -: n too small: {least} answers")
