@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -24,44 +23,12 @@ import time
 import urllib.request
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import yaml
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "integration"), str(Path(__file__).parents[1])]
 from frozen import EVERY_S, Asker  # noqa: E402
 from plain_stack import ENGINE, MODEL, PlainStack  # noqa: E402
 
-from demo.scene import SHARED_CPU, TINY, models_folder  # noqa: E402
-from orchestrator.render import render, write  # noqa: E402
-from orchestrator.spec import load_spec  # noqa: E402
-
 CONTEXT = 2048
-
-
-def real(folder: Path) -> PlainStack:
-    """The stack with the real vLLM in place of the stand-in."""
-    stack = PlainStack(folder, "hung", vllm="migrate/vllm-cpu:dev")
-    path = folder / "migrate.yaml"
-    spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    spec["engines"][ENGINE] |= {
-        "repo": TINY, "max_model_len": CONTEXT, "max_num_seqs": 16, "enforce_eager": True,
-        "volumes": [f"{models_folder()}:/models:ro"], "env": {"HF_HUB_OFFLINE": "1", **SHARED_CPU},
-    }
-    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
-    write(folder, render(load_spec(path)))
-    return stack
-
-
-def core(stack: PlainStack) -> list[int]:
-    """Return the processes of the engine's core."""
-    lines = stack.docker("top", stack.container(stack.vllm), "-eo", "pid,args").splitlines()[1:]
-    return [int(line.split()[0]) for line in lines if "VLLM::" in line]
-
-
-def send(stack: PlainStack, number: int) -> None:
-    for pid in core(stack):
-        os.kill(pid, number)
 
 
 def hang(stack: PlainStack, *, busy: bool) -> float:
@@ -70,7 +37,7 @@ def hang(stack: PlainStack, *, busy: bool) -> float:
     if busy:
         asker.start()
     time.sleep(2 + random.random() * 3)
-    send(stack, signal.SIGSTOP)
+    stack.core(signal.SIGSTOP)
     at = time.monotonic()
     if not busy:
         asker.start()
@@ -79,19 +46,14 @@ def hang(stack: PlainStack, *, busy: bool) -> float:
     asker.done.set()
     end = time.monotonic()
     stuck = [began for began, took in asker.seen if took is None and at <= began < end - 1.0]
-    send(stack, signal.SIGCONT)
+    stack.core(signal.SIGCONT)
     stack.until("the circuit is closed", lambda: not stack.circuits())
     time.sleep(1)
     return max(stuck, default=at) + EVERY_S - at
 
 
-def noted(stack: PlainStack) -> list[dict[str, Any]]:
-    path = stack.folder / ".state" / "guard" / "events.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def alarms(stack: PlainStack) -> int:
-    return sum(one["event"] in ("replica", "lowered") for one in noted(stack))
+    return sum(one["event"] in ("replica", "lowered") for one in stack.noted())
 
 
 def work(stack: PlainStack, seconds: float) -> int:
@@ -123,7 +85,7 @@ def main() -> None:
     parser.add_argument("--work", type=float, default=40)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        stack = real(Path(folder))
+        stack = PlainStack.real(Path(folder), "hung")
         try:
             stack.up("ollama", "gateway", "adapter", f"vllm-{ENGINE}", "guard")
             stack.weight(100)
@@ -133,10 +95,10 @@ def main() -> None:
                 taken = [hang(stack, busy=busy) for _ in range(options.runs)]
                 shown = ", ".join(f"{one:.2f}" for one in taken)
                 print(f"{name}: median {median(taken):.2f} s, most {max(taken):.2f} s ({shown}); the bar is 5 s")
-            print("noted:", *(one.get("cause", one["event"]) for one in noted(stack)), sep="\n  ")
+            print("noted:", *(one.get("cause", one["event"]) for one in stack.noted()), sep="\n  ")
         except AssertionError:
             for service in (stack.vllm, "guard"):
-                subprocess.run(["docker", "logs", "--tail", "30", stack.container(service)], check=False)
+                subprocess.run(["docker", "logs", "--tail", "200", stack.container(service)], check=False)
             raise
         finally:
             stack.down()

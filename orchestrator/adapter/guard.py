@@ -170,7 +170,7 @@ class Guard:
                 looking.cancel()
                 await asyncio.gather(looking, return_exceptions=True)
         if stall:
-            stall.ended(settings.timeout_s, well=reason is None)
+            stall.ended(well=reason is None)
         return reason
 
     def _may_be_starting(self, engine: Engine, target: str) -> bool:

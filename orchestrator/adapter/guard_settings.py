@@ -17,7 +17,7 @@ class Settings:
     gateway: str
     token: str
     engines: tuple[Engine, ...]
-    interval_s: float = 2.0
+    interval_s: float = 1.5
     timeout_s: float = 20.0
     failures: int = 2
     pulse_s: float = 1.0

@@ -4,8 +4,8 @@ vLLM's API server counts what its engine core reports after every step: tokens, 
 a probe waits, these counters are read; when they stand still for longer than any one step can take, the core hangs.
 
 What protects a long prefill: it goes in steps of at most `step_tokens` tokens, and each of them moves the fill of the
-cache. How long one can take is worked out from the engine's own rate, slow prefills included, times MARGIN; and a
-pause that an engine came out of once is waited for twice as long from then on, though never longer than for a probe.
+cache. How long one can take is worked out from the engine's own rate, slow prefills included, times MARGIN; and twice
+the longest pause that ended before there was an alarm, though never longer than for a probe.
 Where nothing is known of the rate, the guard waits for its probes alone. A full queue moves the counters as well. A
 server that is slow to show them, or a guard that was late itself, proves nothing, and the clock starts anew.
 """
@@ -23,7 +23,7 @@ import aiohttp
 
 from orchestrator.adapter.pulse import Lag
 
-SUSPECT_S = 0.5     # a probe that waits for so long is worth a look
+SUSPECT_S = 0.3     # a probe that waits for so long is worth a look
 EVERY_S = 0.5
 LEAST_S = 2.5       # never sooner: a kernel may be compiled in the middle of serving
 MARGIN = 3.0        # late parts of a long prompt take longer than the average
@@ -63,7 +63,7 @@ def read(page: str) -> Counters | None:
 
 
 def patience(rate: float | None, step_tokens: int, longest: float, most: float) -> float:
-    """Return for how many seconds counters may stand still; `longest`: the longest pause that ended well."""
+    """Return for how many seconds counters may stand still; `longest`: the longest pause without an alarm."""
     if rate is None:
         return most
     return min(most, max(LEAST_S, MARGIN * step_tokens / rate, 2 * longest))
@@ -80,6 +80,7 @@ class Stall:
         self.step_tokens = step_tokens
         self.longest = 0.0
         self._still: tuple[Counters, float] | None = None   # what stands still, and since when
+        self._alarmed = False
 
     async def watch(
         self, session: aiohttp.ClientSession, lag: Lag, timeout_s: float, most: float, alarm: Alarm
@@ -90,31 +91,41 @@ class Stall:
         while True:
             began = time.monotonic()
             found = await self._look(session, timeout_s)
+            wait = EVERY_S
             if found is None or lag.since(began):
                 self._still = None
             else:
-                await self._judge(found, began, most, alarm)
-            await asyncio.sleep(max(0.0, began + EVERY_S - time.monotonic()))
+                wait = await self._judge(found, began, most, alarm)
+            await asyncio.sleep(max(0.0, began + wait - time.monotonic()))
 
-    def ended(self, most: float, *, well: bool) -> None:
+    def ended(self, *, well: bool) -> None:
         """The probe has ended: what stood still went on if it was answered."""
         if well and self._still:
-            self._learn(time.monotonic() - self._still[1], most)
+            self._learn(time.monotonic() - self._still[1])
         self._still = None
 
-    def _learn(self, pause: float, most: float) -> None:
-        """An engine that is slow at times is waited for; one that hung and was thawed is no measure."""
-        if pause < most:
+    def _learn(self, pause: float) -> None:
+        """An engine that is slow at times is waited for; one that came back after an alarm may have hung.
+
+        Slow prefills lower the rate by themselves.
+        """
+        if not self._alarmed:
             self.longest = max(self.longest, pause)
 
-    async def _judge(self, found: Counters, now: float, most: float, alarm: Alarm) -> None:
-        before, since = self._still or (None, now)
-        if before is None or before.marks != found.marks:
-            if before is not None:
-                self._learn(now - since, most)
-            self._still = (found, now)
-        elif now - since >= patience(found.rate, self.step_tokens, self.longest, most):
-            await alarm(f"its server answers, but no token came and nothing moved for {now - since:.1f} s")
+    async def _judge(self, found: Counters, now: float, most: float, alarm: Alarm) -> float:
+        """Return in how many seconds to look again."""
+        if self._still is None or self._still[0].marks != found.marks:
+            if self._still:
+                self._learn(now - self._still[1])
+            self._still, self._alarmed = (found, now), False
+            return EVERY_S
+        still = now - self._still[1]
+        left = patience(found.rate, self.step_tokens, self.longest, most) - still
+        if left > 0:
+            return min(EVERY_S, left)
+        self._alarmed = True
+        await alarm(f"its server answers, but no token came and nothing moved for {still:.1f} s")
+        return EVERY_S
 
     async def _look(self, session: aiohttp.ClientSession, timeout_s: float) -> Counters | None:
         limit = aiohttp.ClientTimeout(total=timeout_s)

@@ -172,7 +172,7 @@ def guard(spec: Spec, facts: Facts | None) -> dict[str, Any]:
     return {
         "gateway": f"http://{host(spec, 'gateway')}:9180",
         "token_file": TOKEN_FILE,
-        "interval_s": 2,
+        "interval_s": 1.5,
         "timeout_s": 20,
         "failures": 2,
         "pulse_s": 1,

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from demo.scene import free_port
+from demo.scene import SHARED_CPU, TINY, free_port, models_folder
 from orchestrator.clients.gateway import Gateway, GatewayStatus
 from orchestrator.render import render, write
 from orchestrator.spec import load_spec
@@ -25,7 +25,10 @@ WAIT_S = 60.0
 class PlainStack:
     """`docker compose up` of what `migrate` renders; `service` names are those of the compose file."""
 
-    def __init__(self, folder: Path, name: str = "gf", *, token_ms: int = 3, vllm: str = "migrate/standin-vllm:dev") -> None:
+    def __init__(
+        self, folder: Path, name: str = "gf", *, token_ms: int = 3, vllm: str = "migrate/standin-vllm:dev",
+        engine: dict[str, Any] | None = None,
+    ) -> None:
         self.folder, self.name = folder, name
         self.port, self.control = free_port(26000), free_port(26480)
         self.faults = folder / "faults"
@@ -42,6 +45,7 @@ class PlainStack:
                 "repo": "meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 2048, "max_num_seqs": 256,
                 "kv_cache": "1GiB", "gated": False, "volumes": [f"{self.faults}:/faults:ro"],
                 "env": {"STANDIN_START_S": "1", "STANDIN_TOKEN_MS": str(token_ms), "STANDIN_FAULTS": "/faults"},
+                **(engine or {}),
             }},
             "routes": {MODEL: {"engine": ENGINE}},
             "images": {"vllm": vllm, "gateway": "migrate/gateway:dev", "sidecar": "migrate/sidecar:dev"},
@@ -50,6 +54,15 @@ class PlainStack:
         write(folder, render(load_spec(folder / "migrate.yaml")))
         self.url = f"http://127.0.0.1:{self.port}"
         self.vllm = f"vllm-{ENGINE}"
+
+    @classmethod
+    def real(cls, folder: Path, name: str) -> PlainStack:
+        """The same with the real vLLM (its CPU build) and a tiny model."""
+        engine = {
+            "repo": TINY, "max_num_seqs": 16, "enforce_eager": True, "dtype": "float32", "volumes": [f"{models_folder()}:/models:ro"],
+            "env": {"HF_HUB_OFFLINE": "1", **SHARED_CPU},
+        }
+        return cls(folder, name, vllm="migrate/vllm-cpu:dev", engine=engine)
 
     # -- acting -------------------------------------------------------------------------------------------
 
@@ -63,7 +76,7 @@ class PlainStack:
 
     def up(self, *services: str) -> None:
         self.compose("up", "-d", *services)
-        self.until("all answer", self._ready, 180)
+        self.until("all answer", self._ready, 400)
 
     def _ready(self) -> bool:
         body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}).encode()
@@ -97,6 +110,14 @@ class PlainStack:
         inits = ("docker-init", "tini")
         return int(children[0]) if children and Path(f"/proc/{pid}/comm").read_text().strip() in inits else pid
 
+    def core(self, number: int) -> None:
+        """Send a signal to the processes of the real vLLM that work behind its server."""
+        lines = self.docker("top", self.container(self.vllm), "-eo", "pid,args").splitlines()[1:]
+        found = [int(line.split()[0]) for line in lines if "VLLM::" in line]
+        assert found, lines
+        for pid in found:
+            os.kill(pid, number)
+
     def kill(self, service: str, number: int) -> None:
         os.kill(self.pid(service), number)
 
@@ -112,6 +133,12 @@ class PlainStack:
             self.docker("unpause", self.container(service))
         else:
             self.kill(service, signal.SIGCONT)
+
+    def noted(self) -> list[dict[str, Any]]:
+        """What the guard has written down for the journal."""
+        path = self.folder / ".state" / "guard" / "events.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
 
     # -- looking ------------------------------------------------------------------------------------------
 
