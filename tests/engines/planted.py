@@ -98,7 +98,7 @@ def between(url: str, change: Change) -> Iterator[str]:
     client = httpx.Client(timeout=120, trust_env=False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -107,3 +107,68 @@ def between(url: str, change: Change) -> Iterator[str]:
         server.server_close()
         thread.join(10)
         client.close()
+
+
+# what is planted in prompts, and what it is called
+
+
+OWN = (TEMPLATES / "tools.jinja").read_text()
+CHATML = OWN
+for ours, theirs in (("<|{{ message['role'] }}|>", "<|im_start|>{{ message['role'] }}\n"), ("<|end|>", "<|im_end|>\n"),
+                     ("<|system|>", "<|im_start|>system\n"), ("<|assistant|>", "<|im_start|>assistant\n")):
+    CHATML = CHATML.replace(ours, theirs)
+
+
+def template(text: str) -> Change:
+    """A request that renders with another template."""
+    def change(path: str, body: Json) -> Json:
+        renders = "messages" in body and path in ("/tokenize", "/v1/chat/completions", "/invocations")
+        return {**body, "chat_template": text} if renders else body
+    return change
+
+
+def without_system(_: str, body: Json) -> Json:
+    if "messages" not in body:
+        return body
+    return {**body, "messages": [one for one in body["messages"] if one.get("role") != "system"]}
+
+
+def last_messages(_: str, body: Json) -> Json:
+    """The window of a server that drops the oldest turns and keeps the system prompt."""
+    said = body.get("messages", [])
+    return {**body, "messages": [one for one in said[:1] if one["role"] == "system"] + said[-1:]} if said else body
+
+
+PROMPTS: list[tuple[Change, str]] = [
+    (template(CHATML), "other template"),
+    (template("{{ '<|begin|><|begin|>' }}" + OWN), "BOS twice"),
+    (without_system, "system prompt missing"),
+    (template(OWN.replace("{{ tool | tojson }}", "{{ tool['function']['name'] }}: {{ tool['function'] | tojson }}")),
+     "tools rendered differently"),
+    (template(OWN.replace("{%- if tools %}", "{%- if false %}")), "tools missing"),
+    (last_messages, "context truncated"),
+    (template(OWN.replace("<|assistant|>{% endif -%}", "{% endif -%}")), "generation prompt differs"),
+]
+
+
+# what is planted in the contract, the group where it shows, and what it is called
+
+
+def without_stop(_: str, body: Json) -> Json:
+    return {key: value for key, value in body.items() if key != "stop"}
+
+
+def colder(_: str, body: Json) -> Json:
+    return {"temperature": 0.5, **body} if "messages" in body else body
+
+
+def longer(_: str, body: Json) -> Json:
+    return {**body, "max_tokens": 40} if "max_tokens" in body else body
+
+
+CONTRACT: list[tuple[Change, str, str]] = [
+    (without_stop, "stop", "dropped stop word"),
+    (colder, "sampling", "other temperature default"),
+    (without_system, "system", "system prompt missing"),
+    (longer, "limits", "limit not kept"),
+]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
 
-import planted
 import pytest
-from planted import MODEL, Json, between, engine
+from planted import CONTRACT, MODEL, PROMPTS, Change, between, engine
 
 from orchestrator.checks import Side, Verdict
 from orchestrator.checks.contract import check_contract, load_probes
@@ -18,13 +16,6 @@ from orchestrator.checks.rendering import check_rendering
 from orchestrator.checks.rendering import recompute as rendering_again
 
 pytestmark = [pytest.mark.docker, pytest.mark.vllm, pytest.mark.timeout(1800)]
-OWN = (planted.TEMPLATES / "tools.jinja").read_text()
-CHATML = OWN
-for ours, theirs in (("<|{{ message['role'] }}|>", "<|im_start|>{{ message['role'] }}\n"), ("<|end|>", "<|im_end|>\n"),
-                     ("<|system|>", "<|im_start|>system\n"), ("<|assistant|>", "<|im_start|>assistant\n")):
-    CHATML = CHATML.replace(ours, theirs)
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with engine() as found:
@@ -57,26 +48,6 @@ def named(verdict: Verdict) -> set[str]:
     return found | {one["what"] for one in verdict.evidence.get("findings", ()) if one["level"] in ("fail", "warn")}
 
 
-def template(text: str) -> Any:
-    """A request that renders with another template."""
-    def change(path: str, body: Json) -> Json:
-        renders = "messages" in body and path in ("/tokenize", "/v1/chat/completions", "/invocations")
-        return {**body, "chat_template": text} if renders else body
-    return change
-
-
-def without_system(_: str, body: Json) -> Json:
-    if "messages" not in body:
-        return body
-    return {**body, "messages": [one for one in body["messages"] if one.get("role") != "system"]}
-
-
-def last_messages(_: str, body: Json) -> Json:
-    """The window of a server that drops the oldest turns and keeps the system prompt."""
-    said = body.get("messages", [])
-    return {**body, "messages": [one for one in said[:1] if one["role"] == "system"] + said[-1:]} if said else body
-
-
 def test_a_vllm_does_not_differ_from_itself(url: str) -> None:
     # The first sampling with log-probabilities makes vLLM's CPU build compile for half a minute: in the long tier.
     found, prompts = contract(url, url, "sampling", "logprobs"), rendering(url, url)
@@ -88,17 +59,8 @@ def test_a_vllm_does_not_differ_from_itself(url: str) -> None:
     assert facts["stop word"] == {"supported": True, "cut": True}
 
 
-@pytest.mark.parametrize("change, name", [
-    (template(CHATML), "other template"),
-    (template("{{ '<|begin|><|begin|>' }}" + OWN), "BOS twice"),
-    (without_system, "system prompt missing"),
-    (template(OWN.replace("{{ tool | tojson }}", "{{ tool['function']['name'] }}: {{ tool['function'] | tojson }}")),
-     "tools rendered differently"),
-    (template(OWN.replace("{%- if tools %}", "{%- if false %}")), "tools missing"),
-    (last_messages, "context truncated"),
-    (template(OWN.replace("<|assistant|>{% endif -%}", "{% endif -%}")), "generation prompt differs"),
-], ids=lambda value: value if isinstance(value, str) else None)
-def test_a_planted_difference_of_prompts_is_named(url: str, change: Any, name: str) -> None:
+@pytest.mark.parametrize("change, name", PROMPTS)
+def test_a_planted_difference_of_prompts_is_named(url: str, change: Change, name: str) -> None:
     with between(url, change) as changed:
         verdict = rendering(url, changed)
     assert named(verdict) == {name}
@@ -106,25 +68,10 @@ def test_a_planted_difference_of_prompts_is_named(url: str, change: Any, name: s
     assert name in verdict.summary
 
 
-def without_stop(_: str, body: Json) -> Json:
-    return {key: value for key, value in body.items() if key != "stop"}
-
-
-def colder(_: str, body: Json) -> Json:
-    return {"temperature": 0.5, **body} if "messages" in body else body
-
-
-def longer(_: str, body: Json) -> Json:
-    return {**body, "max_tokens": 40} if "max_tokens" in body else body
-
-
 @pytest.mark.parametrize("change, group, name", [
-    (without_stop, "stop", "dropped stop word"),
-    pytest.param(colder, "sampling", "other temperature default", marks=pytest.mark.full),
-    (without_system, "system", "system prompt missing"),
-    (longer, "limits", "limit not kept"),
-], ids=lambda value: value if isinstance(value, str) else None)
-def test_a_planted_difference_of_the_contract_is_named(url: str, change: Any, group: str, name: str) -> None:
+    pytest.param(*one, marks=pytest.mark.full if one[1] == "sampling" else ()) for one in CONTRACT
+])
+def test_a_planted_difference_of_the_contract_is_named(url: str, change: Change, group: str, name: str) -> None:
     with between(url, change) as changed:
         verdict, lines = check_contract(*sides(url, changed), MODEL, skip=all_but(group))
     assert (verdict.result, named(verdict)) == ("fail", {name}), verdict.summary
