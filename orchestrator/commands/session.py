@@ -53,8 +53,14 @@ def open_journal(space: Workspace, spec: Spec, *, create: bool = True) -> Journa
 
 
 def hear_guard(space: Workspace, journal: Journal) -> list[GuardEvent]:
-    """Take over into the journal what the guard has written down meanwhile, each event once; return the new ones."""
-    return journal.take_over("guard", guard.look(space.dir / GUARD_NOTES))
+    """Take over into the journal what the guard has written down meanwhile, each event once; return the new ones.
+
+    A journal that cannot be written now, for the disk is full, takes them over later: looking needs no room.
+    """
+    try:
+        return journal.take_over("guard", guard.look(space.dir / GUARD_NOTES))
+    except MigrateError:
+        return []
 
 
 def know(journal: Journal, spec: Spec) -> None:

@@ -21,6 +21,7 @@ from orchestrator.adapter.notes import FILE, Notes
 from orchestrator.commands.session import hear_guard, tell_guard
 from orchestrator.commands.show import _guard, _guarded
 from orchestrator.console import Console
+from orchestrator.errors import MigrateError
 from orchestrator.observe.guard import look
 from orchestrator.workspace import Workspace
 
@@ -157,6 +158,21 @@ def test_each_event_is_taken_over_once_by_commands_at_the_same_time(tmp_path: Pa
     hear_guard(space, journals[0])
     assert sorted(one.data["cause"] for one in journals[0].entries("guard")) == sorted(f"cause {n}" for n in range(40))
     assert [one.at for one in journals[0].entries("guard")] == [one.at for one in look(folder)]
+
+
+def test_a_journal_without_room_stops_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ".state" / "guard"
+    folder.mkdir(parents=True)
+    lowered(Notes(folder))
+    journal, space = open_journal(tmp_path / ".state", spec()), Workspace(tmp_path)
+
+    def full(*_: object, **__: object) -> int:
+        raise MigrateError("cannot write the journal: disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "append", full)
+        assert hear_guard(space, journal) == []
+    assert len(hear_guard(space, journal)) == 1, "taken over once there is room"
 
 
 def test_a_command_says_what_happened_since_the_last_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
