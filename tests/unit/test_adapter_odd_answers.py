@@ -238,7 +238,7 @@ def judge(path: str, got: httpx.Response, said: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "at"), CASES, ids=[f"{path}-{at}" for path, at in CASES])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=30)
 @given(data=st.data())
 def test_any_answer_of_the_engine_becomes_ollamas(path: str, at: int, scene: Scene, data: st.DataObject, capsys: Any) -> None:
     streams_ = path not in PLAIN and data.draw(st.booleans())

@@ -112,7 +112,7 @@ kinds = st.sampled_from(["lowered", "replica", "lease", "gateway", "start", "mor
 odd = st.dictionaries(fields, junk).map(lambda one: {"id": "x", "at": 5.0, **one})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(odd, kinds, st.booleans()) | st.binary(max_size=60), max_size=5))
 def test_no_file_is_too_odd_for_the_journal(tmp_path_factory: pytest.TempPathFactory, lines: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("notes")
@@ -150,13 +150,13 @@ def test_each_event_is_taken_over_once_by_commands_at_the_same_time(tmp_path: Pa
     threads = [threading.Thread(target=hear, args=(one,)) for one in journals]
     for thread in threads:
         thread.start()
-    for number in range(40):
+    for number in range(20):
         lowered(notes, f"cause {number}")
     stop.set()
     for thread in threads:
         thread.join()
     hear_guard(space, journals[0])
-    assert sorted(one.data["cause"] for one in journals[0].entries("guard")) == sorted(f"cause {n}" for n in range(40))
+    assert sorted(one.data["cause"] for one in journals[0].entries("guard")) == sorted(f"cause {n}" for n in range(20))
     assert [one.at for one in journals[0].entries("guard")] == [one.at for one in look(folder)]
 
 

@@ -11,9 +11,10 @@ import yaml
 from cli_stage import MODEL as NAMED
 from cli_stage import migrate, ollama
 from core_stack import MODEL, open_journal, spec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator import commands
 from orchestrator.adapter import shadow as sidecar
 from orchestrator.adapter.ring import Ring, compared
 from orchestrator.commands.shadow import chosen, rewritten
@@ -21,6 +22,7 @@ from orchestrator.commands.shadow_records import records, summary
 from orchestrator.commands.shadow_text import lines, plain
 from orchestrator.decide.specedit import set_value
 from orchestrator.errors import UsageError
+from orchestrator.flags import Common, Progress
 from orchestrator.spec import load_spec, parse_spec
 from orchestrator.state import Event
 from orchestrator.workspace import Workspace
@@ -103,6 +105,7 @@ def test_what_another_place_brings_in_stays() -> None:
 blank = st.sampled_from(["", " ", "\n", "  # note\n", "\n\n# more\n"])
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 7), st.booleans(), st.booleans(), blank, blank, st.sampled_from([1, 2.5, 99.9]))
 def test_any_layout_reads_back(indent: int, flow: bool, first: bool, one: str, two: str, percent: float) -> None:
     pad = " " * indent
@@ -168,6 +171,7 @@ junk = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5
 odd = st.fixed_dictionaries({"id": junk}, optional=dict.fromkeys(("at", "likeness", "ollama", "vllm", "uri", "request"), junk))
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(odd, max_size=4), st.text(max_size=30))
 def test_odd_records_of_the_side_car_stop_nothing(found: list[dict], noise: str) -> None:
     said = "\n".join([noise, *(json.dumps(one) for one in found)])
@@ -238,12 +242,23 @@ def test_a_stack_that_serves_follows_at_once_and_only_that(stack: Path) -> None:
     assert load_spec(file(stack)).routes[NAMED].shadow is None, "nothing is half done"
 
 
+PLAINLY = Common("main", None, False, False, False, True, Progress.PLAIN)
+NOTHING = {"model": None, "percent": None, "keep": None, "off": False, "show": False, "limit": 5, "dry_run": False}
+
+
 @pytest.mark.parametrize("wrong", [
-    ["nowhere", "--percent", "2"], ["--percent", "101"], ["--off", "--percent", "2"], ["--keep", "5"], ["--dry-run"],
+    {"model": "nowhere", "percent": 2.0}, {"off": True, "percent": 2.0}, {"off": True, "keep": 5}, {"keep": 5},
+    {"off": True, "show": True}, {"dry_run": True},
 ])
-def test_what_is_wrong_is_said(stack: Path, wrong: list[str]) -> None:
+def test_what_is_wrong_is_said(
+    stack: Path, wrong: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIGRATE_STACKS", str(stack / "stacks"))
     before = file(stack).read_bytes()
-    done = migrate(stack, "shadow", *wrong)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert commands.run("shadow", PLAINLY, NOTHING | wrong) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("next:")
     assert file(stack).read_bytes() == before
+
+
+def test_a_share_beyond_all_is_no_share(stack: Path) -> None:
+    assert migrate(stack, "shadow", "--percent", "101").returncode == 2
