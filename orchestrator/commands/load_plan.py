@@ -13,7 +13,7 @@ from orchestrator.checks import loadpreset as article
 from orchestrator.checks import loadreplay as replay
 from orchestrator.checks.loadlengths import lengths_of
 from orchestrator.checks.loadplan import JUDGING_N, LoadPlan
-from orchestrator.checks.loadshape import STANDARD_USERS, Level, open_level
+from orchestrator.checks.loadshape import STANDARD_USERS, Level, Shape, open_level
 from orchestrator.commands.session import Session
 from orchestrator.errors import UsageError
 from orchestrator.names import canonical
@@ -25,6 +25,7 @@ _SIDES: dict[str, tuple[SideName, ...]] = {"ollama": ("ollama",), "vllm": ("vllm
 _LEVEL_S = 60.0
 _MOST_REQUESTS = 10_000
 _MOST_USERS = 10_000
+_MOST_AT_ALL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def plan_of(session: Session, asked: Asked, sides: tuple[Side, ...]) -> LoadPlan
     load, traffic = session.spec.load, session.context.facts.traffic if session.context.facts else None
     model = model_of(session, asked)
     engine = session.spec.routes[model].engine
-    captured = replay.read(Path(asked.replay))[1] if asked.replay else None
+    requests, captured = replay.read(Path(asked.replay)) if asked.replay else ([], None)
     duration = _duration(asked.duration, "--duration") or _LEVEL_S
     levels = levels_of(asked, duration, captured.count if captured else 0)
     replicas = session.spec.replicas(engine) if engine else ()
@@ -66,7 +67,8 @@ def plan_of(session: Session, asked: Asked, sides: tuple[Side, ...]) -> LoadPlan
     plan = LoadPlan(sides, model, levels, captured=captured, give_up=True, **settings)
     # An open level is never cut by the clock that measures it.
     plan = dataclasses.replace(plan, level_s=plan.level_s + 1 if any(level.open for level in levels) else plan.level_s)
-    budget = _duration(asked.budget, "--budget") or longest_s(plan)
+    played_s = requests[-1].at / asked.speed if requests else 0.0
+    budget = _duration(asked.budget, "--budget") or longest_s(plan, played_s)
     return dataclasses.replace(plan, budget_s=budget, most_requests=asked.most or _MOST_REQUESTS)
 
 
@@ -100,15 +102,17 @@ def _users(said: str) -> list[int]:
 def _rate(said: str, asked: Asked, duration: float) -> Level:
     """One of `2`, `0.5`, or `1-10`: a ramp."""
     found = re.fullmatch(r"\s*([0-9.]+)(?:-([0-9.]+))?\s*", said)
+    shape: Shape = "ramp" if found and found[2] else "poisson" if asked.poisson else "constant"
     try:
-        if not found:
-            raise ValueError("no rate")     # noqa: TRY301 - one message for all that is no rate
-        if found[2]:
-            return open_level("ramp", float(found[1]), duration, float(found[2]))
-        return open_level("poisson" if asked.poisson else "constant", float(found[1]), duration)
+        first, last = (float(one or 0) for one in found.groups()) if found else (0.0, 0.0)
+        level = open_level(shape, first, duration, last)
     except ValueError:
         raise UsageError(f"--rate {said!r}: should be requests a second above 0, or a ramp",
                          hint="such as 2 or 0.5,1,2 or 1-10") from None  # fmt: skip
+    if level.requests > _MOST_AT_ALL:
+        raise UsageError(f"--rate {said} for {duration:g} s are {level.requests:,} requests",
+                         hint=f"at most {_MOST_AT_ALL:,}: a lower rate, or a shorter --duration")  # fmt: skip
+    return level
 
 
 def _duration(said: str | None, flag: str) -> float | None:
@@ -156,9 +160,9 @@ def sides_of(session: Session, asked: Asked, *, through: bool) -> tuple[Side, ..
     )  # fmt: skip
 
 
-def longest_s(plan: LoadPlan) -> float:
+def longest_s(plan: LoadPlan, played_s: float = 0.0) -> float:
     """Return the longest that the levels may take, seconds: each ends with the patience of its last request."""
-    each = plan.level_s if not plan.captured else 3600.0
+    each = plan.level_s if not plan.captured else played_s
     return len(plan.levels) * len(plan.sides) * (each + plan.timeout_s)
 
 

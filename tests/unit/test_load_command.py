@@ -113,6 +113,7 @@ def test_the_articles_test_is_told_in_its_own_figures(direct):
         ({"rate": "nan"}, "above 0"),
         ({"rate": "1-"}, "above 0"),
         ({"rate": "1.2.3"}, "above 0"),
+        ({"rate": "1000000"}, "60,000,000 requests"),
         ({"preset": "none"}, "no preset"),
         ({"replay": "x", "speed": 0.0}, "--speed"),
     ],
