@@ -21,6 +21,7 @@ from orchestrator.stats import wilson
 SHAPES = ("weights", "form", "endings", "stop", "defaults")
 _LEAST = 8              # prompts, before "not one begins alike" means anything
 _STEADY = 0.5           # share of one side's own answers that should begin alike
+_GREEDY = 0.95          # alike: also at temperature 0 rounding makes another word now and then
 _GOES_ON = 3            # characters that an answer must have before its going on is told
 
 
@@ -176,6 +177,6 @@ def _defaults(asked: Sequence[Asked], terms: Terms) -> Group:
         return Group("defaults", "pass", said, facts=facts)
     cause = "a higher temperature, or a wider top_p or top_k"
     if found.new > found.old:
-        greedy = found.new > 1 - 1e-9
-        cause = "always the same: temperature 0" if greedy else "a lower temperature, or a narrower top_p or top_k"
+        greedy = found.new > _GREEDY
+        cause = "hardly ever another word: temperature 0" if greedy else "a lower temperature, or a narrower top_p or top_k"
     return Group("defaults", "fail", f"{said}: another sampling default ({cause})", facts=facts)
