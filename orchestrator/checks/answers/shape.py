@@ -178,5 +178,5 @@ def _defaults(asked: Sequence[Asked], terms: Terms) -> Group:
     cause = "a higher temperature, or a wider top_p or top_k"
     if found.new > found.old:
         greedy = found.new > _GREEDY
-        cause = "hardly ever another word: temperature 0" if greedy else "a lower temperature, or a narrower top_p or top_k"
+        cause = "temperature 0" if greedy else "a lower temperature, or a narrower top_p or top_k"
     return Group("defaults", "fail", f"{said}: another sampling default ({cause})", facts=facts)
