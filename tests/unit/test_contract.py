@@ -113,6 +113,14 @@ def test_a_streamed_call_is_read_as_one(deltas: list, call: str) -> None:
     assert fact_of("parser", [Reply(200, "text/event-stream", body)], {"name": "f"})["call"] == call
 
 
+@pytest.mark.parametrize("pieces, told", [(["a", "b"], "several"), (["short"], "?"), ([], "?"), (["long " * 20], "one")])
+def test_a_stream_in_one_piece_is_told_only_of_long_texts(pieces: list[str], told: str) -> None:
+    native = "".join(json.dumps({"message": {"content": one}, "done": False}) + "\n" for one in pieces) + '{"done": true}\n'
+    events = "".join(f"data: {json.dumps({'choices': [{'delta': {'content': one}}]})}\n\n" for one in pieces)
+    assert fact_of("ndjson", [Reply(200, "", native)], {})["increments"] == told
+    assert fact_of("sse", [Reply(200, "", events)], {})["increments"] == told
+
+
 def test_forms_of_errors_are_told_apart() -> None:
     bodies = ['{"error":{"message":"x","type":"y"}}', '{"error":"x"}', '{"detail":"x"}', "404", "", "[]"]
     assert [form_of(Reply(400, "", body)) for body in bodies] == ["OpenAI", "Ollama", "detail", "text", "empty", "text"]

@@ -19,6 +19,7 @@ from orchestrator.checks.contract.ask import Reply
 Fact = dict[str, Any]
 Reader = Callable[..., Fact]
 UNKNOWN = "?"
+_LONG = 80          # characters
 NO: Fact = {"supported": False}
 READERS: dict[str, Reader] = {}
 _CALLISH = re.compile(r"<\|?/?tool_call|\[TOOL_CALLS\]|<\|python_tag\|>|<function|\"(?:name|tool_name)\"\s*:")
@@ -53,14 +54,14 @@ def sse(replies: Sequence[Reply]) -> Fact:
     data, events = bodies.data_of(reply), bodies.events(reply)
     texts = [one for event in events for choice in event.get("choices") or ()
              if (one := (choice.get("delta") or {}).get("content") or choice.get("text"))]  # fmt: skip
-    thoughts = [1 for event in events for choice in event.get("choices") or ()
+    thoughts = [choice["delta"]["reasoning"] for event in events for choice in event.get("choices") or ()
                 if (choice.get("delta") or {}).get("reasoning")]  # fmt: skip
     usage = [event for event in events if event.get("usage")]
     finished = any(choice.get("finish_reason") for event in events for choice in event.get("choices") or ())
     return {
         "type": reply.kind, "ends": "[DONE]" if data[-1:] == ["[DONE]"] else "nothing", "finish": finished,
         "usage": "none" if not usage else "own chunk" if not usage[-1].get("choices") else "in a chunk",
-        "increments": _increments(len(texts) + len(thoughts)), "error": any("error" in event for event in events),
+        "increments": _increments([*texts, *thoughts]), "error": any("error" in event for event in events),
     }  # fmt: skip
 
 
@@ -73,12 +74,15 @@ def ndjson(replies: Sequence[Reply]) -> Fact:
     last = lines[-1]
     counts = all(isinstance(last.get(key), int) for key in ("prompt_eval_count", "eval_count", "total_duration"))
     return {"type": reply.kind, "ends": "done" if last.get("done") is True else "nothing", "counts": counts,
-            "reason": bool(last.get("done_reason")), "increments": _increments(len(texts)),
+            "reason": bool(last.get("done_reason")), "increments": _increments(texts),
             "error": any("error" in line for line in lines)}  # fmt: skip
 
 
-def _increments(number: int) -> str:
-    return "several" if number > 1 else UNKNOWN if not number else "one"
+def _increments(texts: Sequence[str]) -> str:
+    """Return how text came; a busy server sends the few tokens of a short text together, which says nothing."""
+    if len(texts) > 1:
+        return "several"
+    return "one" if sum(map(len, texts)) >= _LONG else UNKNOWN
 
 
 @reader
