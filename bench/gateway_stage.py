@@ -14,7 +14,7 @@ import httpx
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "gateway"))
 
-from gateway_harness import IMAGE, ROUTE, Nginx, Ports, docker  # noqa: E402
+from gateway_harness import IMAGE, ROUTE, WRITTEN_TOGETHER, Nginx, Ports, docker  # noqa: E402
 
 UPSTREAM, BARE = 22100, 22101
 GATEWAY = Ports(22110)
@@ -127,6 +127,7 @@ class Stage:
         self.nginx = Nginx(folder, GATEWAY)
         conf = self.nginx.etc / "nginx.conf"
         text = conf.read_text().replace("worker_processes 2;", f"worker_processes {workers};")
+        text = text.replace("if=$gw_line;", f"if=$gw_line{WRITTEN_TOGETHER};")
         conf.write_text(text.replace(f"127.0.0.1:{GATEWAY.engine}", f"127.0.0.1:{UPSTREAM}")
                         .replace(f"127.0.0.1:{GATEWAY.ollama}", f"127.0.0.1:{UPSTREAM}")
                         .replace(f"127.0.0.1:{GATEWAY.adapter}", f"127.0.0.1:{UPSTREAM}"))  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from stage import Stage
+from stage import ANOTHER_MODEL, Stage
 
 from demo.scene import MODEL, fetch_in, models_folder
 from orchestrator.checks.health import check_health
@@ -95,7 +95,7 @@ def test_a_stack_with_an_adapter_is_planned_started_and_proven(stage: Stage) -> 
     write_adapter(stage.scene.stack / "support", stage.scene.extra["engines"]["llama3-1-8b"]["repo"])
     planned = stage.migrate("plan")
     assert f"{BOT} -> /models/tiny-llama with LoRA support" in planned.out
-    stage.migrate("up", "--yes")
+    stage.migrate("up", "--yes", *ANOTHER_MODEL)
     assert {one["state"] for one in stage.status()["routes"]} == {"proven"}
 
 

@@ -7,7 +7,7 @@ import re
 
 import httpx
 import pytest
-from stage import Stage
+from stage import ANOTHER_MODEL, Stage
 
 from demo.scene import MODEL, fetch_in
 
@@ -38,7 +38,7 @@ def routed(stage: Stage) -> int:
 def test_a_whole_migration_to_the_real_vllm(stage: Stage) -> None:
     with stage.people(users=3, tokens=12):
         stage.plan()
-        stage.migrate("up", "--yes")
+        stage.migrate("up", "--yes", *ANOTHER_MODEL)
         stage.migrate("cutover", "--yes")
         assert stage.weight() == 100
         stage.until("requests on vLLM", lambda: stage.door().counts[MODEL]["vllm"].get("complete", 0) > 40)

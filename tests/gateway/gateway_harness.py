@@ -46,6 +46,7 @@ ROUTES = {
     SPREAD_FIXED: route("two", failover=False),
     SPREAD_EMBED: route("two", kind="embedding", direct=False, failover=False),
 }
+WRITTEN_TOGETHER = " buffer=64k flush=100ms"     # how the log is written
 
 
 def docker(*argv: str) -> str:
@@ -115,7 +116,7 @@ class Nginx:
             pid="/var/lib/gateway/nginx.pid",
         )
         # No test waits for the log, and none finds lines of the one before.
-        (self.etc / "nginx.conf").write_text(text.replace("flush=100ms", "flush=1ms"))
+        (self.etc / "nginx.conf").write_text(text.replace(WRITTEN_TOGETHER, ""))
         config = {
             "stack": "demo",
             "role": "final",

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from gateway_bench import Bench, chat
 from gateway_fakes import SSE, Fake, pieces, sse, status
-from gateway_harness import ROUTE, STICKY, TOKEN, Nginx, Ports, docker
+from gateway_harness import ROUTE, STICKY, TOKEN, WRITTEN_TOGETHER, Nginx, Ports, docker
 
 from orchestrator.clients.gateway import Conflict, Gateway
 from orchestrator.errors import MigrateError
@@ -173,7 +173,7 @@ def test_the_log_comes_in_whole_lines_from_any_offset(bench: Bench, door: Gatewa
 
 def test_the_log_has_all_that_has_ended_though_workers_write_it_later(own: Nginx) -> None:
     conf = own.etc / "nginx.conf"
-    conf.write_text(conf.read_text().replace("flush=1ms", "flush=100ms"))
+    conf.write_text(conf.read_text().replace("if=$gw_line;", f"if=$gw_line{WRITTEN_TOGETHER};"))
     own.start()
     with Gateway(own.control, TOKEN) as door:
         at = 0

@@ -32,6 +32,8 @@ SETTINGS: dict[str, Any] = {
     "cutover": {"bake": "2s", "min_requests": 2, "patience": "90s", "lease": "6s",
                 "thresholds": {"ttft_ratio": 100.0, "e2e_ratio": 100.0}},
 }
+# For `up` with the real vLLM: the stand-in Ollama counts tokens of its own, and draws them otherwise.
+ANOTHER_MODEL = ("--skip", "rendering", "--skip", "contract", "--reason", "the stand-in Ollama is another model, on purpose")
 
 
 @dataclass(frozen=True)

@@ -67,21 +67,15 @@ local function feed_lines(state, chunk)
   end
 end
 
--- One frame of OpenAI's: `data: {"id` and what follows, with no other after it.
-local function is_delta(chunk)
-  local a, b, c = byte(chunk, 7, 9)
-  return a == 123 and b == 34 and c == 105 and find(chunk, '\n', 9, true) == #chunk - 1
-end
-
--- Whether a chunk tells nothing of how its stream ends, as whole frames of the usual kind: most do not.
-function M.tells_nothing(state, chunk)
-  if state.kind ~= 'sse' or state.line ~= '' or state.closing or byte(chunk, #chunk) ~= 10 then return false end
-  return is_delta(chunk) or not find(chunk, '[DONE]', 1, true) and not find(chunk, 'error', 1, true) and not find(chunk, 'event', 1, true)
-end
-
+-- Whole frames of the usual kind tell nothing of how a stream ends: most chunks are passed over here.
 local function feed_sse(state, chunk)
-  if not M.tells_nothing(state, chunk) then feed_lines(state, chunk) end
+  if state.line == '' and not state.closing and byte(chunk, #chunk) == 10 and not find(chunk, '[DONE]', 1, true)
+    and not find(chunk, 'error', 1, true) and not find(chunk, 'event', 1, true) then return end
+  return feed_lines(state, chunk)
 end
+
+-- Whether a whole event at its place in the stream, should it be neither error nor end, would change nothing.
+function M.between(state) return state.kind == 'sse' and state.line == '' and not state.closing end
 
 local function nothing() end
 

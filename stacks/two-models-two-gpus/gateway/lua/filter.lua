@@ -1,6 +1,7 @@
 -- Sees every piece of a response: when the first came, and how it ended.
 local complain = require 'complain'
 local outcome = require 'outcome'
+local peek = require 'peek'
 local plainly = require 'plainly'
 local refuse = require 'refuse'
 local requests = require 'request'
@@ -33,16 +34,17 @@ local function last_words(request, ended, why)
 end
 
 local function see(request)
-  local chunk, ended = arg(1), arg(2)
+  local ended = arg(2)
   if not request.judge then
     request.judge = outcome.new(plainly.header('content_type'), plainly.status(), GENERATES[request.uri])
   end
-  if chunk ~= '' then
+  if peek.size() > 0 then
     if not request.ttft then
       ngx.update_time()
       request.ttft = (ngx.now() - ngx.req.start_time()) * 1000
     end
-    request.judge:feed(chunk)
+    local chunk = (request.judge.kind or request.shadow) and arg(1)
+    if request.judge.kind then request.judge:feed(chunk) end
     if request.shadow then shadow.add(request.shadow, chunk) end
   elseif not ended and not request.lost and broke_off() then
     request.lost = true
@@ -59,7 +61,7 @@ end
 function M.chunk()
   local request = requests.current()
   if not request or request.unjudged then return end
-  if request.ttft and not request.shadow and outcome.tells_nothing(request.judge, arg(1)) and not arg(2) then return end
+  if request.ttft and not request.shadow and outcome.between(request.judge) and peek.is_delta() then return end
   local seen, why = pcall(see, request)
   if seen then return end
   complain('judging a response failed: ' .. tostring(why))
