@@ -171,3 +171,23 @@ def test_what_cannot_be_asked_again_is_counted(tmp_path):
 )
 def test_an_assertion_that_cannot_be_judged_is_told(rule, words):
     assert words in problem(rule)
+
+
+@pytest.mark.parametrize(
+    "schema, fitting, wrong",
+    [
+        ({"type": "integer", "minimum": 2}, "2.0", "1"),
+        ({"type": ["string", "null"], "maxLength": 2}, "null", '"abc"'),
+        ({"enum": [1, "a"]}, "1", "true"),
+        ({"const": {"a": [0]}}, '{"a": [0]}', '{"a": [false]}'),
+        ({"required": ["a"], "additionalProperties": False, "properties": {"a": {}}}, '{"a": 0}', '{"a": 0, "b": 0}'),
+        ({"items": {"pattern": "^x"}, "minItems": 1}, '["x"]', "[]"),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "1.5", "1"),
+        ({"not": {"anyOf": [{"type": "object"}, {"type": "array"}]}}, "0", "{}"),
+    ],
+)
+def test_a_schema_tells_a_fitting_answer(schema, fitting, wrong):
+    rule = {"type": "is-json", "value": schema}
+    assert problem(rule) == ""
+    assert holds(rule, Reply(200, text=fitting))
+    assert not holds(rule, Reply(200, text=wrong))
