@@ -90,7 +90,7 @@ def _switch(
             raise WrongState(f"{session.space.spec_path} has just been changed by somebody else", hint="run it again")
         replace_file(path, after, path.stat().st_mode & 0o777)
         _follow(session, new, plan)
-    shares = {name: new.routes[name].shadow.percent if new.routes[name].shadow else None for name in routes}  # type: ignore[union-attr]
+    shares = {name: asked.percent if (asked := new.routes[name].shadow) else None for name in routes}
     text = "\n".join(f"✓ {name}: {_share(share)}" for name, share in shares.items())
     if not plan.steps:
         text += "\n  written into migrate.yaml; in effect with: migrate up"
