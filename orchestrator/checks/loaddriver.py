@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -20,7 +20,8 @@ from orchestrator.checks.loadgauge import Gauge, quiet
 from orchestrator.checks.loadloops import Bounds, Keyed, Round, closed_loop, open_loop
 from orchestrator.checks.loadplan import LoadPlan, Run
 from orchestrator.checks.loadpoll import Poll
-from orchestrator.checks.loadreplay import Request, read, wire_body
+from orchestrator.checks.loadreplay import Request, read
+from orchestrator.checks.loadrequests import bodies, ready_made
 from orchestrator.checks.loadsample import Shot, sample_of
 from orchestrator.checks.loadshards import Helpers, merged, shards_for, share_of, users_of
 from orchestrator.checks.loadspool import PACK_FROM, Spool
@@ -29,8 +30,6 @@ from orchestrator.names import canonical
 
 _PROGRESS_S = 0.5
 _PACK_S = 0.05
-# Requests are built before their level begins, as far as they take no more than this.
-_BUILT_BYTES = 16 * 2**20
 # An open loop cannot know how many connections it will need; the first ones are opened for it.
 _OPEN_CONNECTIONS = 32
 
@@ -147,7 +146,7 @@ class LoadClient:
         self._round, self._spool = done, Spool()
         await self._share(run, ends)
         self._place = {"phase": "level", **_where(run), "of": level.requests}
-        queue = self._queue(run)
+        requests = ready_made(bodies(self._plan, run, self._captured, self._shard), partial(self._request, run.side))
         await self._alone(run.side, f"prime/{level.label}/{run.repeat}")
         connections = min(_OPEN_CONNECTIONS, level.requests) if level.open else users_of(level.users, *self._shard)
         with suppress(httpx.HTTPError):  # the requests themselves will tell
@@ -161,7 +160,7 @@ class LoadClient:
             self._bounds.deadline_ns = min(ends, start + int(self._plan.level_s * 1e9))
             watching = asyncio.create_task(poll.run(start)) if watched else None
             with gauge.running():
-                await self._loop(run, queue, start, done)
+                await self._loop(run, requests, start, done)
             if watching:
                 watching.cancel()
                 await poll.look(start)
@@ -190,39 +189,17 @@ class LoadClient:
         await self._may_go.wait()
         return self._start_ns or perf_counter_ns()
 
-    async def _loop(self, run: Run, queue: Iterator[Keyed], start: int, done: Round) -> None:
+    async def _loop(self, run: Run, requests: Iterator[Keyed], start: int, done: Round) -> None:
         async def shoot(request: httpx.Request, intended_ns: int, key: str) -> Shot:
             return await self._shoot(run.side, request, intended_ns, key)
 
         level, (mine, of) = run.level, self._shard
         if level.open:
             due = level.due_ns(self._plan.seed, [one.at for one in self._captured])[mine::of]
-            await open_loop(shoot, queue, due, start, max(1, self._plan.max_in_flight // of), self._bounds, done)
+            await open_loop(shoot, requests, due, start, max(1, self._plan.max_in_flight // of), self._bounds, done)
         else:
             await asyncio.sleep(max(0.0, (start - perf_counter_ns()) / 1e9))
-            await closed_loop(shoot, queue, users_of(level.users, mine, of), level.ramp_s, self._bounds, done)
-
-    def _queue(self, run: Run) -> Iterator[Keyed]:
-        """The level's requests; the first ones ready made, since building one takes longer than sending it."""
-        rest = ((key, self._request(run.side, body)) for key, body in self._bodies(run))
-        built: list[Keyed] = []
-        size = 0
-        for keyed in rest:
-            built.append(keyed)
-            size += len(keyed[1].content)
-            if size > _BUILT_BYTES:
-                break
-        return chain(built, rest)
-
-    def _bodies(self, run: Run) -> Iterator[tuple[str, bytes]]:
-        mine, of = self._shard
-        if run.level.shape == "replay":
-            for number in range(mine, len(self._captured), of):
-                yield f"replay/{number}", wire_body(self._captured[number], self._plan.model)
-            return
-        for number in range(mine, run.level.requests, of):
-            key = f"{run.level.label}/{run.repeat}/{number}"
-            yield key, self._plan.body(key)
+            await closed_loop(shoot, requests, users_of(level.users, mine, of), level.ramp_s, self._bounds, done)
 
     async def _alone(self, side: SideName, key: str) -> Shot | None:
         """One request outside the levels; None where the test was stopped meanwhile."""
