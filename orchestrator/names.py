@@ -18,6 +18,11 @@ def canonical(name: str) -> str:
     return name if ":" in last else f"{name}:latest"
 
 
+def file_name(name: str) -> str:
+    """Return a name as part of a file's: `llama3.1:8b` becomes `llama3.1-8b`."""
+    return "".join(c if c.isalnum() or c in ".-" else "-" for c in name)
+
+
 def slug(name: str) -> str:
     """Return a short name for services and volumes: `llama3.1:8b` becomes `llama3-1-8b`."""
     short = name.rsplit("/", 1)[-1].lower().removesuffix(":latest")

@@ -86,10 +86,8 @@ class LoadResults:
 
     def lines(self, terms: LoadThresholds | None = None, check: str = "load") -> Iterator[str]:
         """JSON lines from which every figure and the verdict can be computed again; without any secret."""
-        plan = self.plan.to_json()
-        plan["sides"] = [{**side, "headers": {}} for side in plan["sides"]]
         head = {"kind": "plan", "check": check, "target": self.plan.model, "about": self.about}
-        yield json.dumps({**head, "thresholds": asdict(terms or LoadThresholds()), **plan})
+        yield json.dumps({**head, "thresholds": asdict(terms or LoadThresholds()), **self.plan.shown()})
         parts = (self.warmups, self.runs, self.samples, self.stopped, self.baseline, self.probes)
         for kind, entries in zip(_KINDS, parts, strict=True):
             yield from (json.dumps({"kind": kind, **entry}) for entry in entries)

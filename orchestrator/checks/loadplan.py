@@ -128,6 +128,11 @@ class LoadPlan:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def shown(self) -> dict[str, Any]:
+        """The plan as it is kept: without what opens a door."""
+        data = self.to_json()
+        return {**data, "sides": [{**side, "headers": {}} for side in data["sides"]]}
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LoadPlan:
         """Read `to_json` back; what this version does not know is left out."""

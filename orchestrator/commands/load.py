@@ -25,6 +25,7 @@ from orchestrator.console import Console
 from orchestrator.errors import ExitCode, MigrateError, UsageError
 from orchestrator.events import Kind
 from orchestrator.flags import Common
+from orchestrator.names import file_name
 from orchestrator.state import StackState
 from orchestrator.stop import Interrupted
 
@@ -52,7 +53,7 @@ def _run(session: Session, plan: LoadPlan, wish: Asked, *, through: bool) -> int
     door = _door(session, plan) if through else None
     with _watching(session, plan, wish, through=through) as watch, closing(_Raw(path)) as raw:
         raw.put({"kind": "plan", "check": "load-test", "target": plan.model, "at": time.time(), "tool": __version__,
-                 "max_num_seqs": seqs, **_open(plan)})  # fmt: skip
+                 "max_num_seqs": seqs, **plan.shown()})  # fmt: skip
         if door:
             raw.put({"kind": "door", **door})
         stream_load(plan, raw.put, lambda seen: _look(session, seen, watch))
@@ -157,15 +158,7 @@ def _ask(session: Session, plan: LoadPlan, what: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError("this loads a live Ollama and there is no terminal to ask on",
                          evidence=what, hint="say yes with --yes, or test the other side: --side vllm")  # fmt: skip
-    session.console.done()
-    live = session.spec.ollama.url
-    print(f"{what}\nOllama at {live} serves {plan.model} live. Go on? [y/N] ",  # noqa: T201
-          end="", file=sys.stderr, flush=True)  # fmt: skip
-    try:
-        answer = sys.stdin.readline().strip().lower()
-    except KeyboardInterrupt:
-        answer = ""
-    if answer not in ("y", "yes"):
+    if not session.agreed(f"{what}\nOllama at {session.spec.ollama.url} serves {plan.model} live. Go on?"):
         raise MigrateError("not confirmed; nothing was sent", hint="run it again when it suits")
 
 
@@ -183,14 +176,7 @@ def _place(session: Session, plan: LoadPlan, out: str | None) -> Path:
 
 
 def _file(plan: LoadPlan) -> str:
-    safe = "".join(c if c.isalnum() or c in ".-" else "-" for c in plan.model)
-    return f"load-test-{safe}-{time.strftime('%Y%m%dT%H%M%S')}.jsonl"
-
-
-def _open(plan: LoadPlan) -> dict[str, Any]:
-    """The plan without what opens a door."""
-    data = plan.to_json()
-    return {**data, "sides": [{**side, "headers": {}} for side in data["sides"]]}
+    return f"load-test-{file_name(plan.model)}-{time.strftime('%Y%m%dT%H%M%S')}.jsonl"
 
 
 class _Raw:

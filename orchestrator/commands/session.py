@@ -172,11 +172,15 @@ class Session:
         self._emit(Happening(Kind.NOTE, str(step), f"{step.cause}; {step.note}" if step.note else step.cause))
         if self.yes:
             return
-        self.console.done()
-        print(f"Go on with {step}? [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
-        if self._answer() not in ("y", "yes"):
+        if not self.agreed(f"Go on with {step}?"):
             raise MigrateError("not confirmed; this step changed nothing", hint="run it again when it suits")
         self.stop.check()
+
+    def agreed(self, question: str) -> bool:
+        """Ask a person on the terminal; raises Interrupted for Ctrl-C."""
+        self.console.done()
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+        return self._answer() in ("y", "yes")
 
     def _answer(self) -> str:
         # Waiting for a person is a safe point: here Ctrl-C means no, at once.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from orchestrator.checks import Verdict
 from orchestrator.errors import MigrateError
+from orchestrator.names import file_name
+from orchestrator.render import replace_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,7 @@ def keep_raw(path: Path, lines: Iterable[str]) -> Raw | None:
 
 def verdict_path(folder: Path, verdict: Verdict) -> Path:
     """Return where the verdict lies in a stack's folder; its raw lines lie beside it, as .jsonl."""
-    safe = "".join(c if c.isalnum() or c in ".-" else "-" for c in verdict.target)
-    return folder / "report" / f"{verdict.check}-{safe}.json"
+    return folder / "report" / f"{verdict.check}-{file_name(verdict.target)}.json"
 
 
 def keep_verdict(path: Path, verdict: Verdict, raw: Raw | None) -> None:
@@ -64,11 +65,8 @@ def keep_verdict(path: Path, verdict: Verdict, raw: Raw | None) -> None:
 
 def put(path: Path, text: str) -> None:
     """Write a text whole."""
-    temporary = path.with_suffix(".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        replace_file(path, text, 0o644)
     except OSError as error:
         raise _unwritten(path, error) from error
 

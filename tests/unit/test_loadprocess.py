@@ -190,7 +190,7 @@ def stalled(tmp_path, level, stall_ms):
 
 def test_a_stall_shows_in_an_open_loop_and_a_closed_one_says_what_it_cannot_see(tmp_path):
     stall = 600
-    seen = stalled(tmp_path, open_level("constant", 250, 1.3), stall)
+    seen = stalled(tmp_path, open_level("constant", 250, 1.6), stall)    # a p99 needs 300 answers
     assert seen["ttft_ms"]["p95"]["value"] > stall / 2
     assert seen["ttft_ms"]["p99"]["value"] > stall / 2
     assert seen["overloaded"] == ""
