@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, get_args
@@ -13,13 +13,13 @@ import httpx
 from orchestrator.checks import Judgement, Side, Verdict
 from orchestrator.checks.parity_rules import Mode, Pair, Record, Terms, find
 from orchestrator.checks.prompts import Prompt, load_prompts
+from orchestrator.checks.waiting import together
 from orchestrator.clients.answers import Answer, read_plain, read_stream
 from orchestrator.clients.stream import open_client
 
 Progress = Callable[[int, int, str], None]
 # A gateway's word for "no engine behind me".
 _NOBODY = (502, 503, 504)
-_TELL_S = 0.5
 
 
 class SideLost(Exception):
@@ -155,24 +155,8 @@ async def _ask_all(
             for mode in get_args(Mode):
                 body = prompt.body(model, max_tokens, stream=mode == "stream")
                 asked = [_ask(old, "ollama", body, timeout_s), _ask(new, "vllm", body, timeout_s)]
-                theirs, ours = await _both(asked, tell)
+                theirs, ours = await together(asked, tell)
                 pairs.append(Pair(prompt.id, mode, theirs, ours, prompt.params, prompt.expect.finish_reason))
-
-
-async def _both(asked: Sequence[Coroutine[Any, Any, Record]], tell: Callable[[], None] | None) -> list[Record]:
-    """Both answers; `tell` is called while they are awaited, and may end the wait by raising."""
-    tasks = [asyncio.create_task(one) for one in asked]
-    pending: set[asyncio.Task[Record]] = set(tasks)
-    try:
-        while pending:
-            if tell:
-                tell()
-            _, pending = await asyncio.wait(pending, timeout=_TELL_S)
-        return [task.result() for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ask(client: httpx.AsyncClient, side: str, body: dict[str, Any], timeout_s: float) -> Record:

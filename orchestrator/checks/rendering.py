@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.checks import Side, Verdict
-from orchestrator.checks.contract.ask import Asker, Reply, together
+from orchestrator.checks.contract.ask import Asker, Reply
 from orchestrator.checks.contract.usage import Usage
 from orchestrator.checks.rendering_asked import (
     CONVERSATIONS,
@@ -26,6 +26,7 @@ from orchestrator.checks.rendering_asked import (
 )
 from orchestrator.checks.rendering_findings import Conversation
 from orchestrator.checks.rendering_judge import Lines, judge
+from orchestrator.checks.waiting import together
 
 Progress = Callable[[int, int, str], None]
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from orchestrator.checks import Side
 from orchestrator.clients.stream import open_client
-
-Found = TypeVar("Found")
-_TELL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +61,3 @@ class Asker:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         stamps = {stamp for stamp, data in exchange.pieces if data}
         return Reply(response.status_code, kind, whole, len(stamps), failure)
-
-
-async def together(work: Sequence[Coroutine[Any, Any, Found]], tell: Callable[[], None] | None) -> list[Found]:
-    """Wait for all; `tell` is called meanwhile, and may end the wait by raising."""
-    tasks = [asyncio.create_task(one) for one in work]
-    pending: set[asyncio.Task[Found]] = set(tasks)
-    try:
-        while pending:
-            if tell:
-                tell()
-            _, pending = await asyncio.wait(pending, timeout=_TELL_S)
-        return [task.result() for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

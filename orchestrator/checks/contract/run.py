@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.checks import Side
-from orchestrator.checks.contract.ask import Asker, Reply, together
+from orchestrator.checks.contract.ask import Asker, Reply
 from orchestrator.checks.contract.bodies import logprob_list
 from orchestrator.checks.contract.derived import About, derive, look
 from orchestrator.checks.contract.probes import Kind, Probe, Step, fill, quiet, words_for
@@ -17,6 +17,7 @@ from orchestrator.checks.contract.rules import estimates
 from orchestrator.checks.contract.temperature import Estimate, differ
 from orchestrator.checks.contract.usage import Usage
 from orchestrator.checks.rendering_asked import read_json
+from orchestrator.checks.waiting import together
 
 # Headers by which the control door reaches an engine past the gateway's own choice: callers never send them.
 _ENGINE = ("x-migrate-engine", "x-migrate-replica")
