@@ -30,7 +30,7 @@ class PlainStack:
         engine: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.name = folder, name
-        self.port, self.control = free_port(26000), free_port(26480)
+        self.port, self.control = free_port(27000), free_port(27200)
         self.faults = folder / "faults"
         self.faults.mkdir(parents=True, exist_ok=True)
         spec = {
