@@ -6,8 +6,8 @@ local SEP = '\31'
 local NO_ROUTE = '-'
 local REPLICA = 'replica'
 local pid = ''
-local count_keys = { ollama = {}, vllm = {} }
 local keys = { ollama = {}, vllm = {} }    -- by side and route: there are few, and joining texts costs
+local ended = { ollama = {}, vllm = {} }   -- likewise, and by outcome
 
 M.busy = {}   -- requests of this worker in flight, by replica of an engine that has several
 
@@ -52,18 +52,23 @@ function M.move(request, side)
   M.enter(request)
 end
 
-local function count_key(by_route, side, route, outcome)
-  local key = route .. SEP .. side .. SEP .. outcome
-  by_route[route] = by_route[route] or {}
-  by_route[route][outcome] = key
+local function ended_key(side, route, outcome)
+  local by_outcome = ended[side][route]
+  if not by_outcome then
+    by_outcome = {}
+    ended[side][route] = by_outcome
+  end
+  local key = by_outcome[outcome]
+  if not key then
+    key = route .. SEP .. side .. SEP .. outcome
+    by_outcome[outcome] = key
+  end
   return key
 end
 
 function M.count(request, outcome)
   local route = request.route or NO_ROUTE
-  local by_outcome = count_keys[request.side]
-  local key = by_outcome[route] and by_outcome[route][outcome] or count_key(by_outcome, request.side, route, outcome)
-  counts:incr(key, 1, 0)
+  counts:incr(ended_key(request.side, route, outcome), 1, 0)
   if request.failover then counts:incr('failover' .. SEP .. route, 1, 0) end
   if request.replica then
     counts:incr(REPLICA .. SEP .. request.replica .. SEP .. route .. SEP .. outcome, 1, 0)

@@ -77,8 +77,6 @@ end
 -- Whether a whole event at its place in the stream, should it be neither error nor end, would change nothing.
 function M.between(state) return state.kind == 'sse' and state.line == '' and not state.closing end
 
-local function nothing() end
-
 local KINDS_MOST = 100
 local kinds, known = {}, 0   -- content type -> what it means: few are ever seen
 
@@ -89,6 +87,8 @@ local function kind_of(content_type)
   kinds[content_type], known = kind, known + 1
   return kind
 end
+
+local function nothing() end
 
 local wholes = {}   -- by status: of an answer in one piece nothing is noted
 
@@ -104,7 +104,7 @@ function M.new(content_type, status, generates)
   local kind = kinds[content_type]
   if kind == nil then kind = kind_of(content_type) end
   if not kind or status >= 400 then return whole(status) end
-  local state = { status = status, line = '', feed = nothing, generates = generates }
+  local state = { status = status, line = '', generates = generates }
   if kind == 'sse' then
     state.kind, state.limit, state.read, state.feed = 'sse', HEAD, sse_line, feed_sse
   elseif kind == 'ndjson' then
